@@ -1,0 +1,1 @@
+"""Readers of model files: file in, graph out, one module a framework."""

@@ -1,0 +1,1 @@
+"""From a graph and a dataset to the table of quantization parameters."""

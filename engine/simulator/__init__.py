@@ -1,0 +1,1 @@
+"""Runs a graph as the NPU would: lowering to one ONNX Runtime session, and the runner."""

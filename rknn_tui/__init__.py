@@ -1,0 +1,1 @@
+"""The full-screen terminal app on top of the engine."""
