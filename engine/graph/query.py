@@ -58,7 +58,7 @@ def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     """Register `array` as an initializer under a fresh name made from `name`."""
     array = np.ascontiguousarray(array)
     tensor = ir.tensor(array, name=fresh_name(graph, name))
-    value = ir.val(tensor.name, dtype=tensor.dtype, shape=tensor.shape, const_value=tensor)
+    value = ir.val(tensor.name, dtype=tensor.dtype, shape=list(array.shape), const_value=tensor)
     graph.register_initializer(value)
     return value
 
@@ -99,7 +99,8 @@ def replace(graph: ir.Graph, old: Sequence[ir.Node], new: Sequence[ir.Node], res
     target = last.outputs[0]
     graph.insert_before(last, list(new))
     result.name, target.name = target.name, None
-    result.dtype = result.dtype or target.dtype
+    if result.dtype is None and target.dtype is not None:
+        result.dtype = target.dtype
     result.shape = result.shape or target.shape
     result.metadata_props.update(target.metadata_props)
     target.replace_all_uses_with(result, replace_graph_outputs=True)
