@@ -1,0 +1,125 @@
+"""Builds ONNX protobufs that hold copies of a graph's nodes beside new ones: for measuring, simulating, comparing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper
+import onnx.numpy_helper
+import onnx_ir as ir
+
+Array = np.ndarray[Any, Any]
+
+# ONNX Runtime refuses models of an IR version newer than it knows; this one carries everything used here.
+_IR_VERSION = 9
+
+
+class GraphBuilder:
+    """A growing GraphProto over the inputs, constants and opsets of `model`.
+
+    Names are made unique by `name`; constants are shared by key, and those of the model are added when first used.
+    """
+
+    def __init__(self, model: ir.Model, title: str) -> None:
+        self._model = model
+        self._proto = onnx.ModelProto(ir_version=max(model.ir_version or _IR_VERSION, _IR_VERSION))
+        for domain, version in model.graph.opset_imports.items():
+            self._proto.opset_import.add(domain=domain, version=version)
+        self._graph = self._proto.graph
+        self._graph.name = title
+        self._constants: set[str] = set()
+        self._taken: set[str] = {v.name or "" for v in model.graph.inputs} | set(model.graph.initializers)
+        self._taken.update(v.name or "" for node in model.graph for v in node.outputs)
+        for value in model.graph.inputs:
+            self._graph.input.append(ir.to_proto(value))
+        self._protos: dict[ir.Node, onnx.NodeProto] = {}
+
+    def name(self, base: str) -> str:
+        """A tensor name that nothing has, made from `base`."""
+        name, count = base, 1
+        while name in self._taken:
+            name, count = f"{base}.{count}", count + 1
+        self._taken.add(name)
+        return name
+
+    def node(self, op_type: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add a node of the standard domain with one output; returns the output's unique name."""
+        result = self.name(output)
+        self._graph.node.append(onnx.helper.make_node(op_type, list(inputs), [result], **attributes))
+        return result
+
+    def copy(self, node: ir.Node, read: Callable[[str], str], write: Callable[[str], str]) -> None:
+        """Add a copy of a node of the model that reads and writes tensors under other names, in subgraphs too."""
+        proto = self._protos.get(node)
+        if proto is None:
+            proto = self._protos[node] = ir.to_proto(node)
+            proto.ClearField("metadata_props")
+            proto.ClearField("name")
+        copied = self._graph.node.add()
+        copied.CopyFrom(proto)
+        for index, name in enumerate(copied.input):
+            if name:
+                copied.input[index] = read(name)
+        for index, name in enumerate(copied.output):
+            if name:
+                copied.output[index] = write(name)
+        for attr in copied.attribute:
+            if attr.type == onnx.AttributeProto.GRAPH:
+                _rename_captured(attr.g, read)
+
+    def copy_plain(self, node: ir.Node) -> None:
+        """Add a copy of a node of the model under its own names, with the model's constants."""
+        constants = self._model.graph.initializers
+        self.copy(node, lambda name: self.constant(name) if name in constants else name, lambda name: name)
+
+    def constant(self, name: str) -> str:
+        """The model's constant `name`, unchanged."""
+        if name not in self._constants:
+            tensor = self._model.graph.initializers[name].const_value
+            assert tensor is not None
+            proto = ir.to_proto(tensor)
+            proto.name = name
+            self._graph.initializer.append(proto)
+            self._constants.add(name)
+        return name
+
+    def array(self, key: str, array: Array) -> str:
+        """A new constant; the same `key` (which becomes its name) is added once."""
+        if key not in self._constants:
+            self._graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), key))
+            self._constants.add(key)
+            self._taken.add(key)
+        return key
+
+    def output(self, name: str) -> None:
+        """Let `name` be an output of the built graph."""
+        self._graph.output.add(name=name)
+
+    def alias(self, source: str, name: str) -> None:
+        """Let the built graph give `source` out under the model's own name of it."""
+        if source != name:
+            self._graph.node.append(onnx.helper.make_node("Identity", [source], [name]))
+        self.output(name)
+
+    def build(self) -> onnx.ModelProto:
+        """The model built so far."""
+        return self._proto
+
+
+def _rename_captured(graph: onnx.GraphProto, read: Callable[[str], str]) -> None:
+    own = (
+        {v.name for v in graph.input} | {t.name for t in graph.initializer} | {o for n in graph.node for o in n.output}
+    )
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name and name not in own:
+                node.input[index] = read(name)
+        for attr in node.attribute:
+            if attr.type == onnx.AttributeProto.GRAPH:
+                _rename_captured(attr.g, lambda n: n if n in own else read(n))
+    for value in graph.output:
+        if value.name not in own:
+            value.name = read(value.name)

@@ -1,0 +1,72 @@
+"""What a person is told of a graph: inputs and outputs with their layouts, layers, size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from engine.graph.layers import Layer
+from engine.graph.query import attribute, constant, sole_consumer, static_shape
+from engine.summaries import LayerSummary, TensorSummary
+
+_LAYOUT = "rknn_tui.layout"
+# What exporters put between an image input and the transpose that turns NHWC into NCHW.
+_PREPROCESSING = {"Cast", "Mul", "Div", "Sub", "Add", "Clip", "Identity", "Pad"}
+
+
+def mark_layouts(model: ir.Model) -> None:
+    """Note each four-dimensional input's layout: NHWC when a transpose to NCHW is the first real step, else NCHW."""
+    for value in model.graph.inputs:
+        if value.shape is not None and len(value.shape) == 4:
+            value.metadata_props[_LAYOUT] = "nhwc" if _transposed_first(value) else "nchw"
+
+
+def _transposed_first(value: ir.Value) -> bool:
+    node = sole_consumer(value)
+    while node is not None and node.op_type in _PREPROCESSING:
+        if any(v is not None and constant(v) is None and not v.uses() for v in node.inputs):
+            return False
+        value = node.outputs[0]
+        node = sole_consumer(value)
+    return node is not None and node.op_type == "Transpose" and list(attribute(node, "perm", [])) == [0, 3, 1, 2]
+
+
+def describe_tensor(value: ir.Value) -> TensorSummary:
+    """Name, shape, numpy dtype and layout of a graph input or output."""
+    dtype = str(value.dtype.numpy()) if value.dtype is not None else "float32"
+    return TensorSummary(value.name or "", static_shape(value), dtype, value.metadata_props.get(_LAYOUT, ""))
+
+
+def describe_layers(
+    model: ir.Model, layers: tuple[Layer, ...], precision: Callable[[Layer], str] | None = None
+) -> tuple[LayerSummary, ...]:
+    """The graph inputs as layers of op 'Input', then every layer; `precision` tells what each runs in."""
+    made_by: dict[str, str] = {v.name or "": v.name or "" for v in model.graph.inputs}
+    values = {v.name or "": v for v in [*model.graph.inputs, *(v for node in model.graph for v in node.outputs)]}
+    found: list[LayerSummary] = []
+    for value in model.graph.inputs:
+        tensor = describe_tensor(value)
+        found.append(LayerSummary(len(found), tensor.name, "Input", (), tensor.shape, tensor.dtype))
+    for layer in layers:
+        made_by.update(dict.fromkeys(layer.outputs, layer.name))
+        tensor = describe_tensor(values[layer.name])
+        found.append(
+            LayerSummary(
+                len(found),
+                layer.name,
+                layer.op,
+                tuple(dict.fromkeys(made_by[name] for name in layer.inputs)),
+                tensor.shape,
+                tensor.dtype,
+                precision(layer) if precision is not None else "",
+                layer.sources,
+            )
+        )
+    return tuple(found)
+
+
+def count_parameters(model: ir.Model) -> int:
+    """Numbers in the graph's constants."""
+    return sum(math.prod(static_shape(v)) for v in model.graph.initializers.values() if v.shape is not None)
