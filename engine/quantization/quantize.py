@@ -1,0 +1,154 @@
+"""Fills the table: from statistics and settings to one row a tensor, in the order of the toolkit's cfg."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from engine.config import Config
+from engine.errors import NotYetError
+from engine.graph.given import GivenParameters, given
+from engine.graph.layers import FLOATS, Layer
+from engine.graph.query import constant
+from engine.quantization.parameters import LIMITS, asymmetric
+from engine.quantization.ranges import Range, share_ranges
+from engine.quantization.statistics import Statistics
+from engine.quantization.table import Row, Table, twin_float16, twin_int8
+from engine.quantization.weights import operand_parameters
+
+# Runs in float16 on the NPU with int8 on both sides; none of its weights has a row.
+FLOAT16_ONLY = {"LSTM", "GRU", "RNN"}
+_REORDERS = {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
+
+
+def float_values(model: ir.Model) -> list[ir.Value]:
+    """The graph's float tensors in execution order, inputs first."""
+    values = [*model.graph.inputs, *(v for node in model.graph for v in node.outputs)]
+    return [v for v in values if v.name and v.dtype in FLOATS]
+
+
+def quantize(model: ir.Model, layers: tuple[Layer, ...], statistics: Statistics, config: Config) -> Table:
+    """The table of the quantized model: int8 for every float tensor, float16 for softmax outputs of the model.
+
+    Tensors whose parameters came with the source model keep them. Raises NotYetError for settings without an
+    implementation.
+    """
+    if config.quantized_algorithm != "normal":
+        raise NotYetError(
+            f"quantized_algorithm {config.quantized_algorithm!r} is not available yet", hint="use 'normal'"
+        )
+    if config.precision != "int8":
+        raise NotYetError(
+            f"quantized_dtype {config.quantized_dtype!r} is not available yet", hint="use 'asymmetric_quantized-8'"
+        )
+    ranges = share_ranges(model, layers, statistics)
+    half = final_softmax(model) if "float16" in config.target.precisions else set()
+    return _fill(model, layers, ranges, statistics.ranges, half)
+
+
+def given_only(model: ir.Model, layers: tuple[Layer, ...]) -> Table:
+    """The table of a model that brought parameters, without calibration: the rest is float16."""
+    ranges: dict[str, Range] = {}
+    for value in float_values(model):
+        parameters = given(value)
+        if parameters is not None:
+            ranges[value.name or ""] = _range_of(parameters)
+    half = {v.name or "" for v in float_values(model) if (v.name or "") not in ranges}
+    return _fill(model, layers, ranges, ranges, half)
+
+
+def to_float16(model: ir.Model) -> Table:
+    """The table of the float16 model."""
+    return Table({v.name or "": Row("float16", 0.0, 0.0) for v in float_values(model)})
+
+
+def final_softmax(model: ir.Model) -> set[str]:
+    """Tensors that the toolkit keeps in float16: softmaxes that only reorderings part from the model's outputs."""
+    found: set[str] = set()
+    for node in reversed(list(model.graph)):
+        if node.op_type not in _REORDERS | {"Softmax", "LogSoftmax"}:
+            continue
+        out = node.outputs[0]
+        ends = (out.is_graph_output() or bool(out.uses())) and all(
+            use.node.op_type in _REORDERS and (use.node.outputs[0].name in found) for use in out.uses()
+        )
+        if ends and _from_softmax(node):
+            found.add(out.name or "")
+    return found
+
+
+def _from_softmax(node: ir.Node | None) -> bool:
+    while node is not None and node.op_type in _REORDERS:
+        node = node.inputs[0].producer() if node.inputs[0] is not None else None
+    return node is not None and node.op_type in ("Softmax", "LogSoftmax")
+
+
+def _fill(
+    model: ir.Model, layers: tuple[Layer, ...], ranges: dict[str, Range], seen: dict[str, Range], half: set[str]
+) -> Table:
+    inner_swish = {
+        node.outputs[0].name
+        for layer in layers
+        if layer.op.endswith(("ExSwish", "exSwish"))
+        for node in layer.nodes
+        if node.op_type == "Sigmoid"
+    }
+    ends = {v.name or "" for v in [*model.graph.inputs, *model.graph.outputs]}
+    rows: dict[str, Row] = {}
+    twins: dict[str, Row] = {}
+    for value in float_values(model):
+        name = value.name or ""
+        if name in inner_swish:
+            continue
+        low, high = seen.get(name, (0.0, 0.0))
+        if name in half or name not in ranges:
+            rows[name] = Row("float16", low, high, ori_min=low, ori_max=high)
+            continue
+        row = _row(ranges[name], (low, high), given(value))
+        if name in ends:
+            rows[name] = Row("float32", low, high, ori_min=low, ori_max=high)
+            twins[twin_int8(name)] = row
+        else:
+            rows[name] = row
+    table = Table({**rows, **_operand_rows(model), **twins})
+    for layer in layers:
+        if table.precision(layer.name) == "float16":
+            for name in layer.inputs:
+                read = table.quantizer(name)
+                if read is not None:
+                    table.rows[twin_float16(name)] = Row(
+                        "float16", read.min, read.max, ori_min=read.ori_min, ori_max=read.ori_max
+                    )
+    return table
+
+
+def _row(used: Range, seen: Range, own: GivenParameters | None) -> Row:
+    if own is not None and own.dtype in ("int8", "int16"):
+        low, high = _range_of(own)
+        return Row(own.dtype, low, high, own.scale[0], own.zero_point[0], *seen)
+    low, high = min(used[0], 0.0), max(used[1], 0.0)
+    return Row("int8", low, high, *asymmetric(low, high), *seen)
+
+
+def _range_of(parameters: GivenParameters) -> Range:
+    smallest, largest = LIMITS[parameters.dtype]
+    scale, zero = parameters.scale[0], parameters.zero_point[0]
+    return (smallest - zero) * scale, (largest - zero) * scale
+
+
+def _operand_rows(model: ir.Model) -> dict[str, Row]:
+    """Rows of the constants that element-wise layers and joins read; weights and biases have none."""
+    rows: dict[str, Row] = {}
+    for node in model.graph:
+        if node.op_type == "MatMul":
+            continue
+        for value in node.inputs:
+            array = constant(value)
+            parameters = operand_parameters(node.op_type, array) if array is not None else None
+            if value is None or array is None or parameters is None or (value.name or "") in rows:
+                continue
+            qtype, dtype, scale, zero = parameters
+            low, high = float(array.min()), float(array.max())
+            bound = max(abs(low), abs(high))
+            used = (-bound, bound) if qtype == "sym" else (min(low, 0.0), max(high, 0.0))
+            rows[value.name or ""] = Row(dtype, *used, scale, zero, low, high, qtype)
+    return rows
