@@ -2,20 +2,78 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
+from engine.analysis.accuracy import analyze
+from engine.analysis.snapshot import Snapshot
 from engine.config import Config
-from engine.errors import NotYetError
+from engine.errors import ConfigError, DatasetError, InputError, NotYetError, OrderError
+from engine.files import package
+from engine.frontends import onnx as onnx_frontend
+from engine.graph.batching import with_batch
+from engine.graph.describe import count_parameters, describe_layers, describe_tensor
+from engine.graph.execution import distance, random_feeds, run_float
+from engine.graph.given import given
+from engine.graph.layers import Layer, layers
+from engine.graph.optimize import optimize
 from engine.progress import Progress
-from engine.summaries import AccuracyReport, BuildSummary, ModelSummary
+from engine.quantization.dataset import Dataset, read_sample
+from engine.quantization.preprocessing import InputSpec, from_caller, input_specs
+from engine.quantization.quantize import float_values, given_only, quantize, to_float16
+from engine.quantization.statistics import collect
+from engine.quantization.table import Table
+from engine.simulator.runner import Simulator
+from engine.summaries import AccuracyReport, BuildSummary, ModelSummary, TensorSummary
 
 Array = np.ndarray[Any, Any]
 CheckCallback = Callable[[str, float, float], None]
 """Called after each graph pass with its name and the cosine and euclidean distance of the outputs to those before."""
+
+log = logging.getLogger("engine")
+
+# Files of frameworks that a person may try; their own calls say what is missing.
+_OTHER_FRAMEWORKS = {
+    ".tflite": "TensorFlow Lite",
+    ".pb": "TensorFlow",
+    ".prototxt": "Caffe",
+    ".caffemodel": "Caffe",
+    ".cfg": "Darknet",
+    ".weights": "Darknet",
+    ".pt": "PyTorch",
+    ".ptl": "PyTorch",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loaded:
+    """A model as the front end gave it and the passes left it."""
+
+    path: str
+    framework: str
+    opset: int
+    model: ir.Model
+    layers: tuple[Layer, ...]
+    inputs: tuple[TensorSummary, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Built:
+    """What a build made of the loaded model. `model` takes `batch` times the loaded model's batch."""
+
+    precision: str
+    table: Table
+    batch: int
+    model: ir.Model
+    layers: tuple[Layer, ...]
+    specs: tuple[InputSpec, ...]
 
 
 class Session:
@@ -23,12 +81,26 @@ class Session:
 
     Calls raise EngineError (see `engine.errors`); a failed call leaves the session as it was. A session is used by one
     thread at a time. `on_check`, when given, makes loading slower: it hears how equal each graph pass left the outputs
-    on random input.
+    on random input. A changed `config` counts from the next call on; what shapes the graph (optimization_level) counts
+    when a model is loaded.
     """
 
     def __init__(self, config: Config | None = None, *, on_check: CheckCallback | None = None) -> None:
         self.config = config or Config()
         self._on_check = on_check
+        self._model: _Loaded | None = None
+        self._built: _Built | None = None
+        self._simulator: Simulator | None = None
+
+    @property
+    def table(self) -> Table:
+        """The table of the built model. Raises OrderError before `build`."""
+        return self._require_built("the table").table
+
+    @property
+    def model(self) -> ir.Model:
+        """The optimized float graph. Raises OrderError before a model is loaded."""
+        return self._require_loaded("the graph").model
 
     def load_onnx(
         self,
@@ -44,7 +116,17 @@ class Session:
         `inputs` are tensors at which the graph is cut and fed; `input_size_list` one shape for each of them (or for the
         model's own inputs, in order, when `inputs` is None); `outputs` the tensors to end at.
         """
-        raise NotYetError("not done yet")
+        progress = progress or Progress()
+        graph = onnx_frontend.load(Path(model), inputs, input_size_list, outputs, progress)
+        tensors = tuple(describe_tensor(v) for v in graph.graph.inputs)
+        input_specs(self.config, tensors)  # a mean or std that does not fit is better told now than after calibration
+        progress.step("optimize", 0, 1)
+        self._optimize(graph)
+        progress.step("optimize", 1, 1)
+        opset = graph.graph.opset_imports.get("", 0)
+        self.release()
+        self._model = _Loaded(str(model), "ONNX", opset, graph, layers(graph), tensors)
+        return self.summary()
 
     def load(
         self,
@@ -56,11 +138,28 @@ class Session:
         progress: Progress | None = None,
     ) -> ModelSummary:
         """Read a model of any known kind, told by its content: ONNX, or a package written by `export`."""
-        raise NotYetError("not done yet")
+        file = Path(path)
+        if file.suffix.lower() == ".rknn" or package.is_package(file):
+            if inputs or input_size_list or outputs:
+                raise ConfigError(
+                    "a built package cannot be cut", where=str(path), hint="cut the source model and build it"
+                )
+            return self.load_rknn(file)
+        framework = _OTHER_FRAMEWORKS.get(file.suffix.lower())
+        if framework is not None and file.exists():
+            raise NotYetError(f"{framework} models cannot be read yet", where=str(path), hint="convert it to ONNX")
+        return self.load_onnx(file, inputs, input_size_list, outputs, progress=progress)
 
     def load_rknn(self, path: str | Path) -> ModelSummary:
         """Read a package that `export` wrote; it can be run and inspected, and analysed like a fresh build."""
-        raise NotYetError("not done yet")
+        stored = package.read(path)
+        graph = stored.model
+        tensors = tuple(describe_tensor(v) for v in graph.graph.inputs)
+        loaded = _Loaded(str(path), "package", graph.graph.opset_imports.get("", 0), graph, layers(graph), tensors)
+        built = _build(loaded, stored.table, stored.precision, stored.batch, stored.config)
+        self.release()
+        self.config, self._model, self._built = stored.config, loaded, built
+        return self.summary()
 
     def build(
         self,
@@ -72,9 +171,42 @@ class Session:
     ) -> BuildSummary:
         """Quantize the loaded model with the samples that the file `dataset` lists, or make it float16.
 
-        May be called again with other arguments.
+        A model that brought quantization parameters of its own keeps them either way; it needs a dataset only for
+        tensors without. May be called again with other arguments.
         """
-        raise NotYetError("not done yet")
+        loaded = self._require_loaded("build")
+        progress = progress or Progress()
+        if isinstance(rknn_batch_size, bool) or not isinstance(rknn_batch_size, int) or rknn_batch_size < 1:
+            raise ConfigError(f"expected a whole number from 1, got {rknn_batch_size!r}", where="rknn_batch_size")
+        specs = input_specs(self.config, loaded.inputs)
+        seconds: dict[str, float] = {}
+        started = time.perf_counter()
+        samples = 0
+        own = [v for v in float_values(loaded.model) if given(v) is not None]
+        if do_quantization and dataset is not None:
+            data = Dataset(dataset, specs)
+            statistics = collect(loaded.model, data, len(data), progress)
+            samples = statistics.samples
+            seconds["calibrate"] = time.perf_counter() - started
+            table = quantize(loaded.model, loaded.layers, statistics, self.config)
+        elif do_quantization and not own:
+            raise DatasetError("quantization needs a dataset", where="dataset", hint="name a file that lists samples")
+        elif own:
+            table = given_only(loaded.model, loaded.layers)
+        else:
+            if "float16" not in self.config.target.precisions:
+                raise ConfigError(
+                    f"{self.config.target_platform} has no float16", where="do_quantization", hint="quantize the model"
+                )
+            table = to_float16(loaded.model)
+        started = time.perf_counter()
+        progress.step("build", 0, 1)
+        precision = self.config.precision if do_quantization or own else "float16"
+        built = _build(loaded, table, precision, rknn_batch_size, self.config)
+        progress.step("build", 1, 1)
+        seconds["build"] = time.perf_counter() - started
+        self._built, self._simulator = built, None
+        return BuildSummary(precision, samples, len(table.rows), rknn_batch_size, seconds)
 
     def infer(
         self,
@@ -89,30 +221,139 @@ class Session:
         four-dimensional inputs, one for all or one each. An input whose `inputs_pass_through` is 1 is not normalized.
         Returns float32 arrays in the source model's order, shapes and layout.
         """
-        raise NotYetError("not done yet")
+        built = self._require_built("infer")
+        arrays = _in_order(inputs, built.specs)
+        formats = _each("data_format", data_format or "nhwc", len(arrays))
+        through = _each("inputs_pass_through", inputs_pass_through or 0, len(arrays))
+        feeds = {
+            spec.name: from_caller(array, spec, data_format=layout, pass_through=bool(passed))
+            for spec, array, layout, passed in zip(built.specs, arrays, formats, through, strict=True)
+        }
+        if self._simulator is None:
+            self._simulator = Simulator(built.model, built.layers, built.table, self.config.quantized_method)
+        outputs = self._simulator.run(feeds)
+        for value, array in zip(built.model.graph.outputs, outputs, strict=True):
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                log.warning(
+                    "output %r is infinite or not a number; %s", value.name, "float16 may be too small for this model"
+                )
+        return outputs
 
     def analyze(
         self,
         inputs: Sequence[str | Path | Array],
         *,
         output_dir: str | Path | None = None,
+        text: bool = True,
         progress: Progress | None = None,
     ) -> AccuracyReport:
         """Compare the quantized model with the float model, layer by layer, on one sample.
 
-        `inputs`: one file (jpg, png, bmp, npy) or array a model input, as in a dataset line.
-        With `output_dir`, every tensor of both runs and `error_analysis.txt` are written there.
+        `inputs`: one file (jpg, png, bmp, npy) or array a model input, as in a dataset line. With `output_dir`, every
+        tensor of both runs and `error_analysis.txt` are written there; `text` also writes the values as text files.
         """
-        raise NotYetError("not done yet")
+        loaded = self._require_loaded("analyze")
+        built = self._require_built("analyze")
+        if built.precision == "float16":
+            raise OrderError(
+                "a float16 build has no quantization to analyse", where="analyze", hint="build with a dataset"
+            )
+        if isinstance(inputs, (str, bytes, Path)):
+            raise InputError(
+                "expected a list with one file a model input", where="inputs", hint=f"use [{str(inputs)!r}]"
+            )
+        sample = read_sample(list(inputs), input_specs(self.config, loaded.inputs))
+        method = self.config.quantized_method
+        if output_dir is None:
+            return analyze(loaded.model, loaded.layers, built.table, method, sample, progress=progress)
+        with Snapshot(output_dir, text=text) as snapshot:
+            report = analyze(
+                loaded.model, loaded.layers, built.table, method, sample, snapshot=snapshot, progress=progress
+            )
+            report = dataclasses.replace(report, directory=str(output_dir))
+            snapshot.finish(report)
+        return report
 
     def export(self, path: str | Path) -> Path:
         """Write the built model as a package; an existing file is replaced only when the new one is complete."""
-        raise NotYetError("not done yet")
+        loaded, built = self._require_loaded("export"), self._require_built("export")
+        package.write(path, package.Package(loaded.model, built.table, self.config, built.precision, built.batch))
+        return Path(path)
 
     def summary(self) -> ModelSummary:
         """The loaded model's inputs, outputs and layers."""
-        raise NotYetError("not done yet")
+        loaded, built = self._require_loaded("summary"), self._built
+        model = loaded.model if built is None else built.model
+        precision = None if built is None else lambda layer: built.table.precision(layer.name)
+        return ModelSummary(
+            loaded.path,
+            loaded.framework,
+            loaded.opset,
+            loaded.inputs if built is None else tuple(describe_tensor(v) for v in built.model.graph.inputs),
+            tuple(describe_tensor(v) for v in model.graph.outputs),
+            describe_layers(model, loaded.layers if built is None else built.layers, precision),
+            count_parameters(model),
+            self.config.target_platform,
+            "" if built is None else built.precision,
+        )
 
     def release(self) -> None:
         """Let go of the model and everything made from it."""
-        raise NotYetError("not done yet")
+        self._model = self._built = self._simulator = None
+
+    def _optimize(self, graph: ir.Model) -> None:
+        if self._on_check is None:
+            optimize(graph, self.config.optimization_level)
+            return
+        on_check = self._on_check
+        feeds = random_feeds(graph)
+        before = run_float(graph, feeds)
+
+        def check(name: str, model: ir.Model) -> None:
+            nonlocal before
+            after = run_float(model, feeds)
+            on_check(name, *distance(before, after))
+            before = after
+
+        optimize(graph, self.config.optimization_level, check)
+
+    def _require_loaded(self, what: str) -> _Loaded:
+        if self._model is None:
+            raise OrderError("no model is loaded", where=what, hint="load one first")
+        return self._model
+
+    def _require_built(self, what: str) -> _Built:
+        self._require_loaded(what)
+        if self._built is None:
+            raise OrderError("the model is not built", where=what, hint="call build first")
+        return self._built
+
+
+def _build(loaded: _Loaded, table: Table, precision: str, batch: int, config: Config) -> _Built:
+    model = with_batch(loaded.model, batch)
+    specs = input_specs(config, loaded.inputs)
+    if batch > 1:
+        specs = tuple(dataclasses.replace(s, shape=(s.shape[0] * batch, *s.shape[1:])) for s in specs)
+    return _Built(precision, table, batch, model, loaded.layers if batch == 1 else layers(model), specs)
+
+
+def _in_order(inputs: Sequence[Any] | Mapping[str, Any], specs: tuple[InputSpec, ...]) -> list[Any]:
+    names = [spec.name for spec in specs]
+    if isinstance(inputs, Mapping):
+        if sorted(inputs) != sorted(names):
+            raise InputError(f"expected inputs {names}, got {list(inputs)}", where="inputs")
+        return [inputs[name] for name in names]
+    arrays = [inputs] if isinstance(inputs, np.ndarray) else inputs
+    if not isinstance(arrays, (list, tuple)):
+        raise InputError(f"expected a list of arrays, got {type(inputs).__name__}", where="inputs")
+    if len(arrays) != len(names):
+        raise InputError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(arrays)}", where="inputs")
+    return list(arrays)
+
+
+def _each(name: str, value: Any, count: int) -> list[Any]:
+    if isinstance(value, (list, tuple)):
+        if len(value) != count:
+            raise InputError(f"expected one value or {count}, got {len(value)}", where=name)
+        return list(value)
+    return [value] * count

@@ -1,0 +1,122 @@
+"""Per-layer accuracy of a quantized model against its float model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from engine.analysis.comparing import ComparedPart, ComparedTensor, compare
+from engine.analysis.snapshot import Snapshot
+from engine.errors import QuantizationError
+from engine.graph.layers import Layer
+from engine.ort import make_session, run
+from engine.progress import Progress
+from engine.quantization.table import Table
+from engine.summaries import AccuracyReport, ErrorPair, LayerError, PartError
+
+Array = np.ndarray[Any, Any]
+
+# Cosine below which a part of a join is worth a warning when the join as a whole looks fine.
+_HIDDEN_PART, _FINE_JOIN = 0.95, 0.99
+# An output whose float values are nearly all this small, relative to the largest, says little by its cosine.
+_FEW_VALUES = 1e-3
+
+
+def analyze(
+    model: ir.Model,
+    layers: tuple[Layer, ...],
+    table: Table,
+    method: str,
+    sample: Mapping[str, Array],
+    *,
+    snapshot: Snapshot | None = None,
+    progress: Progress | None = None,
+) -> AccuracyReport:
+    """Errors of every layer on one normalized sample (inputs by name, in the model's layout).
+
+    With `snapshot`, every tensor of both runs is written there. Raises QuantizationError when the float model itself
+    gives numbers that are not finite, and Cancelled.
+    """
+    started = time.perf_counter()
+    progress = progress or Progress()
+    progress.step("analyse", 0, 3)
+    comparison = compare(model, layers, table, method, with_values=snapshot is not None)
+    session = make_session(comparison.proto)
+    progress.step("analyse", 1, 3)
+    names = [o.name for o in comparison.proto.graph.output]
+    values = dict(zip(names, run(session, names, dict(sample)), strict=True))
+    progress.step("analyse", 2, 3)
+    totals = {
+        name: float(np.sum(array, dtype=np.float64)) for name, array in values.items() if name.endswith(".squares")
+    }
+    extremes = {name: float(array) for name, array in values.items() if array.ndim == 0}
+    lines = []
+    for tensor in comparison.tensors:
+        if tensor.entire is not None and not np.isfinite(totals[tensor.entire.float_squares]):
+            raise QuantizationError(
+                f"tensor {tensor.name!r} of the float model is infinite or not a number",
+                hint="check the sample and the model's mean and std",
+            )
+        lines.append(_line(tensor, table, totals, extremes))
+    by_name = {line.name: line for line in lines}
+    outputs = {
+        v.name or "": by_name[v.name or ""].entire or ErrorPair(1.0, 0.0)
+        for v in model.graph.outputs
+        if v.name in by_name
+    }
+    report = AccuracyReport(
+        tuple(lines), outputs, 1, time.perf_counter() - started, warnings=tuple(_warnings(lines, outputs))
+    )
+    progress.step("analyse", 3, 3)
+    if snapshot is not None:
+        for index, tensor in enumerate(comparison.tensors):
+            progress.step("write", index, len(comparison.tensors))
+            snapshot.add(tensor.name, values.pop(tensor.golden), values.pop(tensor.simulated))
+        progress.step("write", len(comparison.tensors), len(comparison.tensors))
+    return report
+
+
+def _line(
+    tensor: ComparedTensor, table: Table, totals: Mapping[str, float], extremes: Mapping[str, float]
+) -> LayerError:
+    return LayerError(
+        tensor.name,
+        tensor.op,
+        table.precision(tensor.name),
+        tensor.entire.errors(totals) if tensor.entire else None,
+        tensor.single.errors(totals) if tensor.single else None,
+        tuple(_part(part, totals, extremes) for part in tensor.parts),
+    )
+
+
+def _part(part: ComparedPart, totals: Mapping[str, float], extremes: Mapping[str, float]) -> PartError:
+    low, high = (extremes[name] for name in part.entire_extremes)
+    golden_low, golden_high = (extremes[name] for name in part.golden_extremes)
+    flag = ""
+    if low == high and golden_low != golden_high:
+        flag = "zero" if low == 0.0 else "constant"
+    return PartError(
+        part.tensor, part.axis, part.start, part.stop, part.entire.errors(totals), part.single.errors(totals), flag
+    )
+
+
+def _warnings(lines: list[LayerError], outputs: Mapping[str, ErrorPair]) -> list[str]:
+    found = []
+    for line in lines:
+        for part in line.parts:
+            place = f"part {part.tensor!r} of {line.op} {line.name!r}"
+            if part.flag:
+                found.append(
+                    f"{place} comes out {part.flag}: the parts' ranges differ too much for one scale; "
+                    "keep the parts apart or run the join in float16"
+                )
+            elif line.entire and part.single.cosine < _HIDDEN_PART and line.entire.cosine > _FINE_JOIN:
+                found.append(
+                    f"{place} has cosine {part.entire.cosine:.5f} "
+                    f"although the join as a whole has {line.entire.cosine:.5f}"
+                )
+    return found

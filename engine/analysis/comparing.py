@@ -1,0 +1,234 @@
+"""One ONNX graph with three branches: the float model, the whole quantized model, and each layer alone.
+
+The float branch is the golden truth. The entire branch is the simulator's chain. The single branch feeds every layer
+with the float branch's tensors, rounded as the table says. Sums that the errors need are taken inside the graph, so
+that little leaves it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from engine.graph.building import GraphBuilder
+from engine.graph.layers import Layer
+from engine.graph.query import attribute, static_shape
+from engine.quantization.table import Table
+from engine.simulator.lowering import Lowering
+from engine.summaries import ErrorPair
+
+Array = np.ndarray[Any, Any]
+
+# Squares are summed in float32 over at least this many neighbours, and in float64 beyond: exact enough for five digits.
+_NEIGHBOURS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Sums:
+    """Names of the outputs that hold partial sums of squares of a float tensor and its quantized counterpart."""
+
+    float_squares: str
+    squares: str
+    difference: str
+
+    def errors(self, values: Mapping[str, float]) -> ErrorPair:
+        """Cosine and euclidean distance from the summed outputs.
+
+        cos = (ff + qq - dd) / (2 sqrt(ff qq)) and euc = sqrt(dd), where dd = sum (f - q)^2. Two tensors that are both
+        zero agree (cosine 1); one that is zero beside one that isn't has cosine 0.
+        """
+        ff, qq, dd = values[self.float_squares], values[self.squares], values[self.difference]
+        if ff == 0.0 or qq == 0.0:
+            return ErrorPair(1.0 if ff == qq else 0.0, math.sqrt(dd))
+        cosine = (ff + qq - dd) / (2.0 * math.sqrt(ff) * math.sqrt(qq))
+        return ErrorPair(min(1.0, max(-1.0, cosine)), math.sqrt(dd))
+
+
+@dataclasses.dataclass(frozen=True)
+class ComparedPart:
+    """A part of a join: where it lies in the joined tensor, its sums, and names of its extremes by branch."""
+
+    tensor: str
+    axis: int
+    start: int
+    stop: int
+    entire: Sums
+    single: Sums
+    golden_extremes: tuple[str, str]
+    entire_extremes: tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class ComparedTensor:
+    """A tensor of the report; `golden` and `simulated` are outputs with its values when values were asked for."""
+
+    name: str
+    op: str
+    entire: Sums | None
+    single: Sums | None
+    golden: str = ""
+    simulated: str = ""
+    parts: tuple[ComparedPart, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The graph and what its outputs mean, in execution order."""
+
+    proto: onnx.ModelProto
+    tensors: tuple[ComparedTensor, ...]
+
+
+def compare(
+    model: ir.Model, layers: tuple[Layer, ...], table: Table, method: str, *, with_values: bool = False
+) -> Comparison:
+    """Build the three-branch graph. With `with_values` every tensor of the float and entire branches is an output."""
+    return _Comparing(model, layers, table, method, with_values).build()
+
+
+class _Comparing:
+    def __init__(
+        self, model: ir.Model, layers: tuple[Layer, ...], table: Table, method: str, with_values: bool
+    ) -> None:
+        self._model = model
+        self._layers = layers
+        self._builder = GraphBuilder(model, "comparison")
+        self._lowering = Lowering(self._builder, model, table, method)
+        self._with_values = with_values
+        self._values = {v.name or "": v for v in [*model.graph.inputs, *(v for n in model.graph for v in n.outputs)]}
+        self._entire: dict[str, str] = {}
+        self._rounded: dict[str, str] = {}
+        self._squares: dict[str, str] = {}
+
+    def build(self) -> Comparison:
+        tensors: list[ComparedTensor] = []
+        for value in self._model.graph.inputs:
+            name = value.name or ""
+            self._entire[name] = self._round(name)
+            if self._countable(name):
+                sums = self._sums(name, self._entire[name])
+                tensors.append(ComparedTensor(name, "Input", sums, sums, *self._values_out(name, self._entire[name])))
+        for layer in self._layers:
+            tensors += self._layer(layer)
+        return Comparison(self._builder.build(), tuple(tensors))
+
+    def _layer(self, layer: Layer) -> list[ComparedTensor]:
+        for node in layer.nodes:
+            self._builder.copy_plain(node)
+        entire = self._lowering.layer(layer, self._entire.__getitem__, ".entire")
+        single = self._lowering.layer(layer, self._round, ".single")
+        found: list[ComparedTensor] = []
+        for node in layer.nodes[:-1]:
+            for value in node.outputs:
+                if value.name and self._countable(value.name):
+                    out = self._values_out(value.name, entire[value.name])
+                    found.append(ComparedTensor(value.name, node.op_type, None, None, *out))
+        for tensor in layer.outputs:
+            self._entire[tensor] = self._lowering.store(tensor, entire[tensor])
+            if not self._countable(tensor):
+                continue
+            alone = self._lowering.store(tensor, single[tensor])
+            found.append(
+                ComparedTensor(
+                    tensor,
+                    layer.op,
+                    self._sums(tensor, self._entire[tensor]),
+                    self._sums(tensor, alone),
+                    *self._values_out(tensor, self._entire[tensor]),
+                    parts=self._parts(layer, self._entire[tensor], alone),
+                )
+            )
+        return found
+
+    def _countable(self, tensor: str) -> bool:
+        value = self._values[tensor]
+        return value.dtype == ir.DataType.FLOAT and bool(math.prod(static_shape(value)))
+
+    def _round(self, tensor: str) -> str:
+        """The float branch's tensor as a layer alone is fed with it."""
+        if tensor not in self._rounded:
+            self._rounded[tensor] = self._lowering.store(tensor, tensor)
+        return self._rounded[tensor]
+
+    def _values_out(self, golden: str, simulated: str) -> tuple[str, str]:
+        if not self._with_values:
+            return "", ""
+        names = []
+        for name, suffix in ((golden, ".golden"), (simulated, ".simulated")):
+            # ONNX Runtime will not give a graph input out, nor one tensor twice.
+            out = self._builder.node("Identity", [name], f"{golden}{suffix}")
+            self._builder.output(out)
+            names.append(out)
+        return names[0], names[1]
+
+    def _sums(self, golden: str, other: str, shape: tuple[int, ...] | None = None) -> Sums:
+        dims = static_shape(self._values[golden]) if shape is None else shape
+        difference = self._builder.node("Sub", [golden, other], f"{other}.difference")
+        return Sums(
+            self._sum_squares(golden, dims), self._sum_squares(other, dims), self._sum_squares(difference, dims)
+        )
+
+    def _sum_squares(self, name: str, dims: tuple[int, ...]) -> str:
+        if name not in self._squares:
+            count, size = 0, 1
+            while count < len(dims) and size < _NEIGHBOURS:
+                count += 1
+                size *= dims[-count]
+            axes = self._builder.array(f"axes.{count}", np.arange(-count, 0, dtype=np.int64))
+            sums = self._builder.node("ReduceSumSquare", [name, axes], f"{name}.squares", keepdims=0)
+            self._builder.output(sums)
+            self._squares[name] = sums
+        return self._squares[name]
+
+    def _parts(self, layer: Layer, entire: str, single: str) -> tuple[ComparedPart, ...]:
+        """Each input of a Concat as it lies in the joined tensor."""
+        node = layer.last
+        if node.op_type != "Concat" or len(node.inputs) < 2:
+            return ()
+        dims = static_shape(node.outputs[0])
+        axis = int(attribute(node, "axis", 0)) % len(dims)
+        parts, start = [], 0
+        for value in node.inputs:
+            assert value is not None
+            stop = start + static_shape(value)[axis]
+            if stop > start:
+                parts.append(self._part(value.name or "", layer.name, entire, single, axis, start, stop))
+            start = stop
+        return tuple(parts)
+
+    def _part(
+        self, tensor: str, joined: str, entire: str, single: str, axis: int, start: int, stop: int
+    ) -> ComparedPart:
+        bounds = [
+            self._builder.array(f"{key}.{number}", np.array([number], np.int64))
+            for key, number in (("start", start), ("stop", stop), ("axis", axis))
+        ]
+        branches = [
+            self._builder.node("Slice", [name, *bounds], f"{name}.part{start}") for name in (joined, entire, single)
+        ]
+        full = static_shape(self._values[joined])
+        shape = (*full[:axis], stop - start, *full[axis + 1 :])
+        extremes = []
+        for name in branches[:2]:
+            pair = [
+                self._builder.node(f"Reduce{kind}", [name], f"{name}.{kind}", keepdims=0) for kind in ("Min", "Max")
+            ]
+            for out in pair:
+                self._builder.output(out)
+            extremes.append((pair[0], pair[1]))
+        return ComparedPart(
+            tensor,
+            axis,
+            start,
+            stop,
+            self._sums(branches[0], branches[1], shape),
+            self._sums(branches[0], branches[2], shape),
+            extremes[0],
+            extremes[1],
+        )

@@ -1,0 +1,133 @@
+"""The folder that an accuracy analysis leaves: every tensor of both runs as files, a name map, and the report."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.analysis.decimal_text import write_decimals
+from engine.errors import FileError
+from engine.files.writing import replacing
+from engine.summaries import AccuracyReport, ErrorPair
+
+Array = np.ndarray[Any, Any]
+
+_MINE = ("golden", "simulator", "error_analysis.txt", "map_name_to_file.txt")
+
+
+class Snapshot:
+    """Collects files in a hidden folder beside `directory` and puts them in place with `finish`.
+
+    Files of an earlier snapshot in `directory` are replaced; others there are left alone. `text` also writes every
+    value as a line of text, which is large and slow for big models. Use as a context manager: without `finish` nothing
+    is kept. Raises FileError when the folder cannot be written.
+    """
+
+    def __init__(self, directory: str | Path, *, text: bool = True) -> None:
+        self.directory = Path(directory)
+        self._text = text
+        self._files: dict[str, str] = {}
+        self._taken: set[str] = set()
+        try:
+            if self.directory.exists() and not self.directory.is_dir():
+                raise FileError("is a file, not a folder", where=str(self.directory), hint="choose another output_dir")
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._work = Path(tempfile.mkdtemp(prefix=".snapshot.", dir=self.directory))
+            for kind in ("golden", "simulator"):
+                (self._work / kind / "npy").mkdir(parents=True)
+        except OSError as error:
+            raise _unwritable(self.directory, error) from error
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    def add(self, name: str, golden: Array, simulated: Array) -> None:
+        """Write a tensor of both runs; four-dimensional ones are NCHW with batch, as in the model."""
+        file = self._file_name(name)
+        self._files[name] = file
+        try:
+            for kind, array in (("golden", golden), ("simulator", simulated)):
+                folder = self._work / kind
+                np.save(folder / "npy" / f"{file}.npy", np.asarray(array, np.float32), allow_pickle=False)
+                if self._text:
+                    write_decimals(folder / f"{file}.txt", array)
+        except OSError as error:
+            raise _unwritable(self.directory, error) from error
+
+    def finish(self, report: AccuracyReport) -> None:
+        """Write the report and the name map, and put everything in place."""
+        try:
+            width = max(map(len, self._files), default=0)
+            lines = [f"{name:<{width}}  {file}.npy" for name, file in self._files.items()]
+            (self._work / "map_name_to_file.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            (self._work / "error_analysis.txt").write_text(format_report(report), encoding="utf-8")
+            for name in _MINE:
+                target = self.directory / name
+                if target.is_dir() and not target.is_symlink():
+                    shutil.rmtree(target)
+                (self._work / name).replace(target)
+        except OSError as error:
+            raise _unwritable(self.directory, error) from error
+
+    def _file_name(self, tensor: str) -> str:
+        """A portable, unique file name; the toolkit turns `.` and `/` into `_`, and so do we with the rest."""
+        base = re.sub(r"[^\w-]", "_", tensor)[:180] or "_"
+        name, count = base, 1
+        while name.lower() in self._taken:
+            name, count = f"{base}_{count}", count + 1
+        self._taken.add(name.lower())
+        return name
+
+
+def _unwritable(directory: Path, error: OSError) -> FileError:
+    return FileError(
+        f"cannot be written: {error.strerror or error}", where=str(directory), hint="choose another output_dir"
+    )
+
+
+def write_report(path: str | Path, report: AccuracyReport) -> None:
+    """Write the report alone. Raises FileError."""
+    with replacing(path) as file:
+        file.write(format_report(report).encode())
+
+
+def format_report(report: AccuracyReport) -> str:
+    """The report as text in the toolkit's columns: entire and single, cosine and euclidean, five decimals."""
+    names = [f"[{line.op}] {line.name}" for line in report.layers]
+    width = max([len("layer_name"), *map(len, names)]) + 2
+    text = [
+        "# simulator_error: the quantized model on the simulator against the float model (golden)",
+        "#   entire: the whole quantized model up to this layer; single: this layer alone, fed with golden inputs",
+        "#   cos: cosine similarity (1 is perfect); euc: euclidean distance. Empty: computed inside the next layer",
+        "",
+        f"{'layer_name':<{width}}{'simulator_error':<40}",
+        f"{'':<{width}}{'entire':<20}{'single':<20}",
+        f"{'':<{width}}{'cos | euc':<20}{'cos | euc':<20}",
+        "-" * (width + 40),
+    ]
+    text += [
+        f"{name:<{width}}{_pair(line.entire):<20}{_pair(line.single):<20}".rstrip()
+        for name, line in zip(names, report.layers, strict=True)
+    ]
+    joins = [line for line in report.layers if line.parts]
+    if joins:
+        text += ["", "# parts of joins, each judged alone"]
+        for line in joins:
+            text.append(f"# [{line.op}] {line.name}")
+            for part in line.parts:
+                place = f"#   {part.tensor} [{part.start}:{part.stop}]"
+                text.append(f"{place}  {_pair(part.entire)}  {_pair(part.single)}  {part.flag}".rstrip())
+    text += [f"# warning: {warning}" for warning in report.warnings]
+    return "\n".join(text) + "\n"
+
+
+def _pair(pair: ErrorPair | None) -> str:
+    return "" if pair is None else f"{pair.cosine:.5f} | {pair.euclidean:.5f}"
