@@ -90,7 +90,9 @@ class Config:
     def to_mapping(self) -> dict[str, Any]:
         """Names and values that `from_mapping` takes back."""
         return {
-            f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default
+            f.name: _plain(getattr(self, f.name))
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
         } | {"target_platform": self.target_platform}
 
 

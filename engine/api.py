@@ -1,0 +1,390 @@
+"""`RKNN`: the toolkit's calls, arguments and return values (guide 3.5), as a thin face over `Session`.
+
+A call that fails says so in one line on standard error, `E call: what (where; hint)`, and returns the toolkit's failure
+value: -1, or None where a result was asked for. No call raises for anything that a caller can cause or cure. Standard
+output carries only what the guide says is printed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from engine.api_calls import LOG, Console, log_check, log_error, stages, toolkit_call
+from engine.config import Config
+from engine.errors import ConfigError, EngineError, InputError, NotYetError, OrderError, nearest
+from engine.progress import Progress
+from engine.session import Array, Session
+from engine.summaries import ModelSummary
+from engine.targets import find_target
+
+__all__ = [
+    "NPU_CORE_0",
+    "NPU_CORE_0_1",
+    "NPU_CORE_0_1_2",
+    "NPU_CORE_1",
+    "NPU_CORE_2",
+    "NPU_CORE_AUTO",
+    "RKNN",
+]
+
+# One bit a core, as the board's C interface numbers them.
+NPU_CORE_AUTO = 0
+NPU_CORE_0 = 1
+NPU_CORE_1 = 2
+NPU_CORE_2 = 4
+NPU_CORE_0_1 = NPU_CORE_0 | NPU_CORE_1
+NPU_CORE_0_1_2 = NPU_CORE_0 | NPU_CORE_1 | NPU_CORE_2
+_CORE_MASKS = {
+    NPU_CORE_AUTO: "NPU_CORE_AUTO",
+    NPU_CORE_0: "NPU_CORE_0",
+    NPU_CORE_1: "NPU_CORE_1",
+    NPU_CORE_2: "NPU_CORE_2",
+    NPU_CORE_0_1: "NPU_CORE_0_1",
+    NPU_CORE_0_1_2: "NPU_CORE_0_1_2",
+}
+
+
+class RKNN:
+    """A model on its way from file to board, with the calls of the toolkit's own class.
+
+    `verbose`: False prints warnings and errors; True also what each stage did and how long it took; 'Debug' also how
+    equal (cosine and euclidean distance) each graph pass left the model's outputs on random input.
+    `verbose_file`: with `verbose`, the same lines are appended to this file under a dated heading, so that a second
+    run loses nothing.
+    """
+
+    NPU_CORE_AUTO = NPU_CORE_AUTO
+    NPU_CORE_0 = NPU_CORE_0
+    NPU_CORE_1 = NPU_CORE_1
+    NPU_CORE_2 = NPU_CORE_2
+    NPU_CORE_0_1 = NPU_CORE_0_1
+    NPU_CORE_0_1_2 = NPU_CORE_0_1_2
+
+    def __init__(self, verbose: bool | str = False, verbose_file: str | None = None) -> None:
+        self._console = Console(verbose, verbose_file)
+        self._config: Config | None = None
+        self._session: Session | None = None
+        self._load_again: _Loader | None = None
+        self._built = ""
+        self._running = False
+
+    @toolkit_call(-1)
+    def config(
+        self,
+        mean_values: Sequence[Any] | None = None,
+        std_values: Sequence[Any] | None = None,
+        quant_img_RGB2BGR: bool | Sequence[bool] | None = None,
+        quantized_dtype: str | None = None,
+        quantized_algorithm: str | None = None,
+        quantized_method: str | None = None,
+        float_dtype: str | None = None,
+        optimization_level: int | None = None,
+        target_platform: str | None = None,
+        custom_string: str | None = None,
+        custom_stirng: str | None = None,
+    ) -> int:
+        """Set the model's parameters; see `engine.config.Config` for each. None leaves the default.
+
+        `custom_stirng` is the guide's own spelling of `custom_string`. Returns 0, or -1 and nothing is changed. After a
+        load the model is loaded again under the new parameters, and has to be built again.
+        """
+        if custom_string is not None and custom_stirng is not None:
+            raise ConfigError("given as custom_string and as custom_stirng", where="custom_string", hint="give one")
+        config = Config.from_mapping(
+            {
+                "mean_values": mean_values,
+                "std_values": std_values,
+                "quant_img_RGB2BGR": quant_img_RGB2BGR,
+                "quantized_dtype": quantized_dtype,
+                "quantized_algorithm": quantized_algorithm,
+                "quantized_method": quantized_method,
+                "float_dtype": float_dtype,
+                "optimization_level": optimization_level,
+                "target_platform": target_platform,
+                "custom_string": custom_string if custom_string is not None else custom_stirng,
+            }
+        )
+        if self._load_again is None:
+            self._config = config
+        else:
+            self._load("config", config, self._load_again)
+            LOG.warning("config: came after the model; it was loaded again with the new settings")
+        return 0
+
+    @toolkit_call(-1)
+    def load_onnx(
+        self,
+        model: str,
+        inputs: Sequence[str] | None = None,
+        input_size_list: Sequence[Sequence[int]] | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> int:
+        """Load an ONNX model, from the tensors `inputs` (of these sizes) to those `outputs`. Returns 0 or -1."""
+
+        def load(session: Session, progress: Progress) -> ModelSummary:
+            return session.load_onnx(model, inputs, input_size_list, outputs, progress=progress)
+
+        self._load("load_onnx", self._config, load)
+        return 0
+
+    @toolkit_call(-1)
+    def load_tflite(self, model: str) -> int:
+        """Load a TensorFlow Lite model. Not in this version: returns -1."""
+        raise _no_front_end("TensorFlow Lite", model)
+
+    @toolkit_call(-1)
+    def load_tensorflow(
+        self, tf_pb: str, inputs: Sequence[str], input_size_list: Sequence[Sequence[int]], outputs: Sequence[str]
+    ) -> int:
+        """Load a frozen TensorFlow graph. Not in this version: returns -1."""
+        raise _no_front_end("TensorFlow", tf_pb)
+
+    @toolkit_call(-1)
+    def load_caffe(self, model: str, blobs: str | None = None, input_name: Sequence[str] | None = None) -> int:
+        """Load a Caffe model. Not in this version: returns -1."""
+        raise _no_front_end("Caffe", model)
+
+    @toolkit_call(-1)
+    def load_darknet(self, model: str, weight: str) -> int:
+        """Load a Darknet model. Not in this version: returns -1."""
+        raise _no_front_end("Darknet", model)
+
+    @toolkit_call(-1)
+    def load_pytorch(self, model: str, input_size_list: Sequence[Sequence[int]]) -> int:
+        """Load a TorchScript model. Not in this version: returns -1."""
+        raise _no_front_end("PyTorch", model)
+
+    @toolkit_call(-1)
+    def build(
+        self, do_quantization: bool = True, dataset: str | None = None, rknn_batch_size: int | None = None
+    ) -> int:
+        """Quantize the loaded model with the samples listed in the file `dataset`, or make it float16.
+
+        `rknn_batch_size`: frames in one inference; None is 1. Returns 0 or -1.
+        """
+        session = self._loaded()
+        if self._built:
+            raise OrderError("the model is already built", hint="load it again to build it another way")
+        if do_quantization and dataset is None:
+            raise ConfigError(
+                "quantization needs calibration samples",
+                where="dataset",
+                hint="dataset='dataset.txt' lists them, one a line; or do_quantization=False",
+            )
+        batch = 1 if rknn_batch_size is None else rknn_batch_size
+        with stages("build") as progress:
+            built = session.build(
+                do_quantization=bool(do_quantization), dataset=dataset, rknn_batch_size=batch, progress=progress
+            )
+        self._built = built.precision
+        LOG.info("build: %s, %d tensors, %d samples", built.precision, built.tensors, built.samples)
+        for note in built.notes:
+            LOG.info("build: %s", note)
+        return 0
+
+    @toolkit_call(-1)
+    def export_rknn(self, export_path: str) -> int:
+        """Write the built model to `export_path`. Returns 0 or -1."""
+        path = self._ready().export(export_path)
+        LOG.info("export_rknn: wrote %s", path)
+        return 0
+
+    @toolkit_call(-1)
+    def load_rknn(self, path: str) -> int:
+        """Load a model that `export_rknn` wrote; unlike the toolkit, the simulator runs it. Returns 0 or -1."""
+        session = Session(self._config)
+        summary = session.load_rknn(path)
+        self._take(session, built=summary.built or "unknown")
+        self._load_again = None
+        return 0
+
+    @toolkit_call(-1)
+    def init_runtime(
+        self,
+        target: str | None = None,
+        device_id: str | None = None,
+        perf_debug: bool = False,
+        eval_mem: bool = False,
+        async_mode: bool = False,
+        core_mask: int = NPU_CORE_AUTO,
+    ) -> int:
+        """Choose where the model runs: `target` None is the simulator; boards are not in this version. Returns 0 or -1.
+
+        `device_id`, `perf_debug`, `eval_mem`, `async_mode` and `core_mask` mean nothing to the simulator.
+        """
+        session = self._ready()
+        if core_mask not in _CORE_MASKS:
+            raise ConfigError(
+                f"{core_mask!r} is not a choice", where="core_mask", hint=nearest("", _CORE_MASKS.values())
+            )
+        _refuse_board(target, session.config)
+        if device_id is not None:
+            LOG.warning("init_runtime: device_id is ignored without a target")
+        ignored = {"perf_debug": perf_debug, "eval_mem": eval_mem, "async_mode": async_mode, "core_mask": core_mask}
+        for name in (name for name, value in ignored.items() if value):
+            LOG.warning("init_runtime: %s has no effect on the simulator", name)
+        self._running = True
+        return 0
+
+    @toolkit_call(None)
+    def inference(
+        self,
+        inputs: Sequence[Array],
+        data_format: str | Sequence[str] | None = None,
+        inputs_pass_through: Sequence[int] | None = None,
+    ) -> list[Array] | None:
+        """Run the model on one array a model input; returns its outputs as float32 arrays, or None.
+
+        `data_format`: 'nhwc' (also when None) or 'nchw', for four-dimensional inputs. An input whose
+        `inputs_pass_through` is 1 is not normalized.
+        """
+        session = self._ready()
+        if not self._running:
+            raise OrderError("the runtime is not initialized", hint="call init_runtime first")
+        if hasattr(inputs, "shape"):
+            inputs = [cast(Array, inputs)]
+        return session.infer(inputs, data_format=data_format, inputs_pass_through=inputs_pass_through)
+
+    @toolkit_call(-1)
+    def accuracy_analysis(
+        self,
+        inputs: Sequence[str],
+        output_dir: str = "./snapshot",
+        target: str | None = None,
+        device_id: str | None = None,
+    ) -> int:
+        """Compare the quantized model with the float model layer by layer on one sample. Returns 0 or -1.
+
+        `inputs`: one jpg, png, bmp or npy path a model input. Both runs' tensors and `error_analysis.txt` are written
+        to `output_dir`.
+        """
+        session = self._ready()
+        if self._built == "float16":
+            raise OrderError("a float16 build has no quantization error to analyse", hint="build with do_quantization")
+        if isinstance(inputs, (str, bytes, os.PathLike)):
+            raise InputError("inputs is one path, not a list of paths", where="inputs", hint=f"inputs=[{inputs!r}]")
+        _refuse_board(target, session.config)
+        with stages("accuracy_analysis") as progress:
+            report = session.analyze(inputs, output_dir=output_dir, progress=progress)
+        for warning in report.warnings:
+            LOG.warning("accuracy_analysis: %s", warning)
+        for name, pair in report.outputs.items():
+            LOG.info("accuracy_analysis: output %s cosine %.5f euclidean %.5f", name, pair.cosine, pair.euclidean)
+        LOG.info("accuracy_analysis: wrote %s", Path(output_dir) / "error_analysis.txt")
+        return 0
+
+    @toolkit_call(None)
+    def eval_perf(self, inputs: Sequence[Array] | None = None, is_print: bool = True) -> str | None:
+        """Time the model on a board. Not in this version: returns None."""
+        raise NotYetError("timing needs a board, and boards are not supported by this version")
+
+    @toolkit_call(None)
+    def eval_memory(self, is_print: bool = True) -> dict[str, int] | None:
+        """Report the model's memory on a board. Not in this version: returns None."""
+        raise NotYetError("memory is measured on a board, and boards are not supported by this version")
+
+    @toolkit_call(None)
+    def get_sdk_version(self) -> str | None:
+        """The versions of a board's runtime and driver. Not in this version: returns None."""
+        raise NotYetError("the version is read from a board, and boards are not supported by this version")
+
+    @toolkit_call(-1)
+    def hybrid_quantization_step1(
+        self,
+        dataset: str | None = None,
+        rknn_batch_size: int | None = None,
+        proposal: bool = False,
+        proposal_dataset_size: int = 1,
+    ) -> int:
+        """Write the quantization table for editing. Not in this version: returns -1."""
+        raise NotYetError("hybrid quantization is not supported by this version", hint="build quantizes all layers")
+
+    @toolkit_call(-1)
+    def hybrid_quantization_step2(self, model_input: str, data_input: str, model_quantization_cfg: str) -> int:
+        """Build from an edited quantization table. Not in this version: returns -1."""
+        raise NotYetError("hybrid quantization is not supported by this version", hint="build quantizes all layers")
+
+    @toolkit_call(([], []))
+    def list_devices(self) -> tuple[list[str], list[str]]:
+        """The connected boards by adb and by ntb. Not in this version: both lists are empty."""
+        raise NotYetError("boards are not supported by this version")
+
+    @toolkit_call(-1)
+    def export_encrypted_rknn_model(
+        self, input_model: str, output_model: str | None = None, crypt_level: int = 1
+    ) -> int:
+        """Encrypt an exported model. Not in this version: returns -1."""
+        raise NotYetError("encryption is not supported by this version", where=str(input_model))
+
+    def release(self) -> None:
+        """Let go of the model and of the log file; every later call fails and says so. May be called twice."""
+        if self._console.closed:
+            return
+        session, self._session, self._load_again = self._session, None, None
+        with self._console.talking():
+            try:
+                if session is not None:
+                    session.release()
+            except EngineError as error:
+                log_error("release", error)
+        self._console.close()
+
+    def _load(self, call: str, config: Config | None, load: _Loader) -> None:
+        """Load into a fresh session, so that a failed load leaves the model that was there."""
+        if config is None:
+            raise OrderError("config has not been called", hint="call config first")
+        session = Session(config, on_check=log_check if self._console.debug else None)
+        with stages(call) as progress:
+            summary = load(session, progress)
+        self._take(session, built="")
+        self._config, self._load_again = config, load
+        LOG.info("%s: %d layers, %d parameters", call, len(summary.layers), summary.parameters)
+        for note in summary.notes:
+            LOG.info("%s: %s", call, note)
+
+    def _take(self, session: Session, *, built: str) -> None:
+        before, self._session = self._session, session
+        self._built, self._running = built, False
+        if before is not None:
+            before.release()
+
+    def _loaded(self) -> Session:
+        if self._session is None:
+            raise OrderError("no model is loaded", hint="call load_onnx or load_rknn first")
+        return self._session
+
+    def _ready(self) -> Session:
+        session = self._loaded()
+        if not self._built:
+            raise OrderError("the model is not built", hint="call build first")
+        return session
+
+
+class _Loader(Protocol):
+    """Loads a model into a session; kept, so that a later config can be applied from the start."""
+
+    def __call__(self, session: Session, progress: Progress) -> ModelSummary: ...
+
+
+def _no_front_end(framework: str, path: object) -> NotYetError:
+    return NotYetError(
+        f"{framework} models are not supported by this version", where=str(path), hint="export the model to ONNX"
+    )
+
+
+def _refuse_board(target: str | None, config: Config) -> None:
+    if target is None:
+        return
+    chip = find_target(target).name
+    if chip != config.target_platform:
+        raise ConfigError(
+            f"the model is for {config.target_platform}, not for {chip}",
+            where="target",
+            hint="see config(target_platform)",
+        )
+    raise NotYetError(
+        "boards are not supported by this version", where=f"target={chip}", hint="target=None runs the simulator"
+    )

@@ -1,0 +1,164 @@
+"""Summaries and reports as text for a person to read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from engine.cli_console import printable
+from engine.summaries import AccuracyReport, BuildSummary, ErrorPair, LayerError, ModelSummary, PartError, TensorSummary
+
+_NAME_CELLS = 60
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
+    """Columns as wide as their widest cell; those listed in `numbers` are set to the right."""
+    cells = [list(headers), *[[printable(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column in numbers else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def model_text(model: ModelSummary) -> str:
+    """What a model is made of: inputs, outputs, layers."""
+    built = f", built {model.built}" if model.built else ""
+    lines = [
+        f"{printable(model.path)}: {model.framework}, opset {model.opset}, {counted(len(model.layers), 'layer')}, "
+        f"{model.parameters:,} parameters, for {model.target}{built}",
+        "",
+        tensors_text([("input", tensor) for tensor in model.inputs] + [("output", tensor) for tensor in model.outputs]),
+        "",
+        table(
+            ("#", "layer", "op", "precision", "shape", "sources"),
+            [
+                (
+                    str(layer.index),
+                    _short(layer.name),
+                    layer.op,
+                    layer.precision or "-",
+                    shape_text(layer.shape),
+                    _listed(layer.sources),
+                )
+                for layer in model.layers
+            ],
+            numbers=(0,),
+        ),
+    ]
+    lines += [f"note: {printable(note)}" for note in model.notes]
+    return "\n".join(lines)
+
+
+def tensors_text(tensors: Sequence[tuple[str, TensorSummary]]) -> str:
+    """Inputs and outputs with their shapes, element types and layouts."""
+    return table(
+        ("", "name", "shape", "type", "layout"),
+        [(role, t.name, shape_text(t.shape), t.dtype, t.layout or "-") for role, t in tensors],
+    )
+
+
+def build_text(build: BuildSummary) -> str:
+    """What a build made, in one line, and its notes."""
+    samples = f", {counted(build.samples, 'sample')}" if build.precision != "float16" else ""
+    batch = f", batch {build.batch}" if build.batch != 1 else ""
+    lines = [f"{build.precision}{samples}{batch}, {sum(build.seconds.values()):.1f} s"]
+    return "\n".join(lines + [f"note: {printable(note)}" for note in build.notes])
+
+
+def accuracy_text(report: AccuracyReport, worst: int | None = None) -> str:
+    """The table of per-layer errors, in execution order or only the `worst`, then outputs and warnings."""
+    layers = report.layers if worst is None else worst_layers(report, worst)
+    rows: list[tuple[str, ...]] = []
+    for layer in layers:
+        rows.append((_short(layer.name), layer.op, layer.precision, *_pair(layer.entire), *_pair(layer.single)))
+        rows += [
+            (f"  {_short(part.tensor)}", _part_text(part), "", *_pair(part.entire), *_pair(part.single))
+            for part in layer.parts
+        ]
+    lines = [
+        table(
+            ("layer", "op", "precision", "entire cos", "entire euc", "single cos", "single euc"),
+            rows,
+            numbers=(3, 4, 5, 6),
+        ),
+        "entire: the whole quantized model against the float model; single: the layer alone",
+    ]
+    for name, pair in report.outputs.items():
+        lines.append(f"output {printable(name)}: cosine {pair.cosine:.5f}, euclidean {pair.euclidean:.5f}")
+    lines += [f"warning: {printable(warning)}" for warning in report.warnings]
+    return "\n".join(lines)
+
+
+def worst_layers(report: AccuracyReport, count: int) -> list[LayerError]:
+    """The `count` layers that lose most by themselves: the lowest single cosine first, and before all those without one
+    that is a number."""
+
+    def key(layer: LayerError) -> float:
+        cosine = layer.single.cosine if layer.single else math.inf
+        return -math.inf if math.isnan(cosine) else cosine
+
+    return sorted((layer for layer in report.layers if layer.single), key=key)[:count]
+
+
+def outputs_text(outputs: Sequence[dict[str, Any]]) -> str:
+    """Outputs of an inference: shape, range, mean, and the highest entries of a 1xN output."""
+    lines = [
+        table(
+            ("output", "shape", "type", "min", "max", "mean"),
+            [
+                (
+                    _short(output["name"]),
+                    shape_text(output["shape"]),
+                    output["dtype"],
+                    *(number(output[key]) for key in ("min", "max", "mean")),
+                )
+                for output in outputs
+            ],
+            numbers=(3, 4, 5),
+        )
+    ]
+    for output in outputs:
+        if output["top"]:
+            lines.append(f"top {len(output['top'])} of {printable(output['name'])}:")
+            lines += [f"  [{entry['index']}] {number(entry['value'])}" for entry in output["top"]]
+    return "\n".join(lines)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 layer`, `2 layers`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def shape_text(shape: Sequence[int | str]) -> str:
+    """`1x3x48x192`; `scalar` for no dimensions."""
+    return "x".join(str(size) for size in shape) or "scalar"
+
+
+def number(value: float | None) -> str:
+    """Six significant digits; `-` for none."""
+    return "-" if value is None else f"{value:.6g}"
+
+
+def _pair(pair: ErrorPair | None) -> tuple[str, str]:
+    return ("", "") if pair is None else (f"{pair.cosine:.5f}", f"{pair.euclidean:.5f}")
+
+
+def _part_text(part: PartError) -> str:
+    flag = f" {part.flag}" if part.flag else ""
+    return f"part {part.start}..{part.stop}{flag}"
+
+
+def _short(name: str) -> str:
+    """The end of a long name, which is the part that tells layers of one block apart."""
+    return name if len(name) <= _NAME_CELLS else "…" + name[1 - _NAME_CELLS :]
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f", … {len(names) - most} more" if len(names) > most else "")
