@@ -56,7 +56,7 @@ def fresh_name(graph: ir.Graph, base: str) -> str:
 
 def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     """Register `array` as an initializer under a fresh name made from `name`."""
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")
     tensor = ir.tensor(array, name=fresh_name(graph, name))
     value = ir.val(tensor.name, dtype=tensor.dtype, shape=list(array.shape), const_value=tensor)
     graph.register_initializer(value)

@@ -42,8 +42,9 @@ def test_a_matrix_times_weights_is_a_convolution_for_any_batch(body: str) -> Non
     assert np.allclose(outputs_of(with_batch(model, 7))[0], larger, rtol=1e-5, atol=1e-5)
 
 
-def test_a_vector_of_higher_rank_is_a_convolution_with_its_bias() -> None:
-    model = build({"x": (1, 1, 8)}, "p = MatMul (x, w)\ny = Add (b, p)", CONSTANTS)
+@pytest.mark.parametrize("shape", [(1, 1, 8), (1, 1, 1, 8), (8,)])
+def test_a_vector_of_any_rank_is_a_convolution_with_its_bias(shape: tuple[int, ...]) -> None:
+    model = build({"x": shape}, "p = MatMul (x, w)\ny = Add (b, p)", CONSTANTS)
     assert optimized(model, 2) == DENSE
     bias = node_of(model, "Conv").inputs[2]
     assert bias is not None and np.array_equal(initializer(model, bias.name or ""), CONSTANTS["b"])
