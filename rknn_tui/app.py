@@ -1,0 +1,192 @@
+"""The full-screen app: its settings, theme and screens, and the engine's process behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual.app import App
+from textual.reactive import Reactive
+from textual.screen import Screen
+from textual.theme import Theme
+
+from engine.host_client import EngineHost
+from engine.host_protocol import EngineDiedError
+from rknn_tui import keymap, palette, settings, symbols
+from rknn_tui.actions import ACTIONS
+from rknn_tui.dialogue import Notice
+from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
+from rknn_tui.screens.choose import ChooseScreen, OpenScreen
+from rknn_tui.screens.tune import TuneScreen
+from rknn_tui.symbols import wrap
+from rknn_tui.workbench import Workbench
+
+LARGEST_LOG_BYTES = 1 << 20
+
+
+class Workshop(App[int]):
+    """`options` are the command line's: inputs, input_size_list, outputs, dataset, config."""
+
+    # All here rather than on their screens: Textual does not load those of an app's default screen.
+    CSS_PATH: ClassVar = ["app.tcss", "screens/tune.tcss", "screens/choose.tcss"]
+    ENABLE_COMMAND_PALETTE = False
+    # The class's default, not a later assignment: NO_COLOR picks its filter while the app is made, by this theme.
+    theme: Reactive[str] = Reactive("ansi-dark")
+
+    def __init__(
+        self,
+        path: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        *,
+        engine_command: Sequence[str] | None = None,
+    ) -> None:
+        # Scrolling or fading in steps would send every step through the terminal's link.
+        os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+        super().__init__()
+        self.animation_level = "none"
+        folder = settings.config_folder()
+        self.settings, faults = settings.load(folder / "settings.yaml")
+        self.keymap, key_faults = keymap.load(folder / "keys.yaml")
+        name = self.settings.theme
+        if self.no_color and name not in ("ansi-dark", "ansi-light"):
+            name = "ansi-dark"
+        self.palette, theme_faults = palette.load(name)
+        self._faults = [*faults, *key_faults, *theme_faults]
+        self.symbols = symbols.choose(self.settings.symbols)
+        self._path = path
+        log = _engine_log()
+        self.host = EngineHost(engine_command, log_path=log, on_death=lambda error: self._to_tune(EngineEnded(error)))
+        self.bench = Workbench(
+            self.host,
+            options or {},
+            lambda *progress: self._to_tune(StepProgressed(*progress)),
+            lambda *end: self._to_tune(StepEnded(*end)),
+            log,
+        )
+        self.tune = TuneScreen(self)
+        self._start = contextlib.ExitStack()
+
+    def _to_tune(self, message: StepProgressed | StepEnded | EngineEnded) -> None:
+        # Called in the thread that reads the engine's events; posting is the one thing that any thread may do.
+        self.tune.post_message(message)
+
+    def get_default_screen(self) -> Screen[Any]:
+        return self.tune
+
+    def on_load(self) -> None:
+        # Textual paints the empty screen twice while it starts: hold that back until there is something to see.
+        self._start.enter_context(self.batch_update())
+
+    def on_mount(self) -> None:
+        self._set_theme()
+
+    def tune_ready(self) -> None:
+        """The first screen can show things: start the engine and open what was asked for."""
+        self.call_after_refresh(self.call_after_refresh, self._start.close)
+        try:
+            self.host.start()
+        except EngineDiedError as error:
+            self.tune.tell(self.bench.died_of(error))
+        for fault in self._faults:
+            self.tune.tell(Notice(fault, "warning"))
+        if self._path is not None:
+            self.tune.tell(self.bench.open(self._path))
+        else:
+            self.choose_file()
+
+    def on_unmount(self) -> None:
+        self.host.kill()
+
+    def _set_theme(self) -> None:
+        if not self.palette.ansi:
+            background, foreground, primary = (self.palette.colours[name] for name in palette.COLOURS)
+            self.register_theme(
+                Theme(
+                    name=f"rknn-{self.palette.name}",
+                    dark=self.palette.dark,
+                    primary=primary,
+                    foreground=foreground,
+                    background=background,
+                    surface=background,
+                    panel=background,
+                )
+            )
+            self.theme = f"rknn-{self.palette.name}"
+        elif not self.palette.dark:
+            self.theme = "ansi-light"
+
+    def choose_file(self) -> None:
+        """Show the file picker."""
+
+        def opened(path: str | None) -> None:
+            if path is not None:
+                self.tune.tell(self.bench.open(str(Path(path).expanduser())))
+
+        self.push_screen(OpenScreen(self.palette, self.symbols), opened)
+
+    def choose_action(self, title: str) -> None:
+        """Show all actions with their keys; the chosen one is performed."""
+
+        def chosen(action: str | None) -> None:
+            if action is not None:
+                self.tune.perform(action)
+
+        rows = [
+            (action.id, f"{' '.join(self.keymap.keys[action.id]):<14} {action.id}", action.description)
+            for action in ACTIONS
+        ]
+        self.push_screen(
+            ChooseScreen(title, "enter run   up down choose   esc back", rows, self.palette, self.symbols), chosen
+        )
+
+    def show_messages(self, notices: Sequence[Notice]) -> None:
+        """Show all messages since the start in full, the latest first."""
+        rows = [
+            (str(number), line, "")
+            for number, notice in enumerate(reversed(notices))
+            for line in wrap(f"{notice.level}: {notice.text}", max(self.size.width - 4, 20))
+        ]
+        self.push_screen(
+            ChooseScreen("messages, the latest first", "type to search   esc back", rows, self.palette, self.symbols)
+        )
+
+    def loaded(self, path: str) -> None:
+        """A model was loaded: it is offered again next time."""
+        settings.remember_file(path)
+
+    async def action_quit(self) -> None:
+        """Textual's own binding for leaving: asks while a job runs, like any other way out."""
+        if self.screen is not self.tune:
+            self.pop_screen()
+        self.tune.perform("quit")
+
+    def action_help_quit(self) -> None:
+        """Ctrl+C: say how to leave, since elsewhere that is what it does."""
+        self.tune.tell(Notice(f"{self.keymap.first('quit')} quits, {self.keymap.first('cancel')} cancels a job"))
+
+
+def _engine_log() -> Path | None:
+    """Where the engine's process prints, or None when the folder cannot be made."""
+    log = settings.state_folder() / "engine.log"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        if log.exists() and log.stat().st_size > LARGEST_LOG_BYTES:
+            log.unlink()
+        log.touch()
+    except OSError:
+        return None
+    return log
+
+
+def run(path: str | None, options: Mapping[str, Any]) -> int:
+    """Open the app on the model at `path`, or on the file picker; returns the exit code. The terminal is restored."""
+    app = Workshop(path, options)
+    try:
+        code = app.run(mouse=app.settings.mouse or bool(options.get("mouse")))
+    finally:
+        with contextlib.suppress(EngineDiedError):
+            app.host.kill()
+    return code if code is not None else app.return_code or 0

@@ -1,0 +1,74 @@
+"""Which key does what: the defaults of the action table, changed by the user's keys file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.errors import nearest
+from rknn_tui.actions import ACTIONS, BY_ID
+from rknn_tui.settings import read_mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Keymap:
+    """Keys by action and actions by key. A key is one character, or a name such as 'ctrl+d' or 'pagedown'."""
+
+    keys: Mapping[str, tuple[str, ...]]
+
+    def action(self, key: str, character: str | None) -> str | None:
+        """The action for a key press, told by its name and, where it types something, its character."""
+        table = self._by_key()
+        return table.get(character or "") or table.get(key)
+
+    def first(self, action: str) -> str:
+        """The key to show for an action, '' when it has none."""
+        return next(iter(self.keys[action]), "")
+
+    def _by_key(self) -> dict[str, str]:
+        return {key: action for action, keys in self.keys.items() for key in keys}
+
+
+DEFAULT = Keymap({action.id: action.keys for action in ACTIONS})
+
+
+def load(path: Path) -> tuple[Keymap, list[str]]:
+    """The keymap with the changes that the file at `path` makes, and what is wrong with the file.
+
+    The file maps action ids to a key, a list of keys, or [] for none. A key taken from another action leaves that one.
+    A missing file changes nothing; a wrong entry is reported and skipped.
+    """
+    changes, faults = read_mapping(path)
+    keys: dict[str, tuple[str, ...]] = dict(DEFAULT.keys)
+    taken: dict[str, str] = {}
+    for action, value in changes.items():
+        if action not in BY_ID:
+            faults.append(f"{path}: no action {action!r} ({nearest(str(action), BY_ID)})")
+            continue
+        wanted = _keys(value)
+        if wanted is None:
+            faults.append(f"{path}: {action}: expected a key or a list of keys, got {value!r}")
+            continue
+        clash = [key for key in wanted if key in taken]
+        if clash:
+            faults.append(f"{path}: {clash[0]!r} is given to both {taken[clash[0]]} and {action}")
+            continue
+        taken.update(dict.fromkeys(wanted, action))
+        keys[action] = wanted
+    changed = set(taken.values())
+    for action in keys:
+        if action not in changed:
+            keys[action] = tuple(key for key in keys[action] if key not in taken)
+    if not keys["quit"]:
+        keys["quit"] = ("ctrl+q",)
+        faults.append(f"{path}: no key is left to quit with; ctrl+q stays")
+    return Keymap(keys), faults
+
+
+def _keys(value: Any) -> tuple[str, ...] | None:
+    items: Iterable[Any] = [value] if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(item, str) and item.strip() for item in items):
+        return None
+    return tuple(item.strip() if len(item) > 1 else item for item in items)
