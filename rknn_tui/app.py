@@ -18,6 +18,7 @@ from engine.host_protocol import EngineDiedError
 from rknn_tui import keymap, palette, settings, symbols
 from rknn_tui.actions import ACTIONS
 from rknn_tui.dialogue import Notice
+from rknn_tui.hangup import leave_on_hangup, leave_on_terminate
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
 from rknn_tui.screens.choose import ChooseScreen, OpenScreen
 from rknn_tui.screens.tune import TuneScreen
@@ -81,6 +82,8 @@ class Workshop(App[int]):
         self._start.enter_context(self.batch_update())
 
     def on_mount(self) -> None:
+        leave_on_hangup(self.host.kill)
+        leave_on_terminate(self.exit)
         self._set_theme()
 
     def tune_ready(self) -> None:

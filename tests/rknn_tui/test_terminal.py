@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,6 +38,7 @@ class Terminal:
         self.master, self.slave = pty.openpty()
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
         self.modes = termios.tcgetattr(self.slave)
+        self.closed: set[int] = set()
         engine = Path(__file__).with_name("scripted_engine.py")
         self.process = subprocess.Popen(
             [sys.executable, "-c", START, model, str(engine)],
@@ -72,8 +74,14 @@ class Terminal:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
-        os.close(self.master)
+        for end in {self.master, self.slave} - self.closed:
+            os.close(end)
+
+    def hang_up(self) -> None:
+        """The other end of the line goes away, as when an SSH link breaks."""
         os.close(self.slave)
+        os.close(self.master)
+        self.closed = {self.master, self.slave}
 
 
 @pytest.fixture
@@ -133,3 +141,39 @@ def test_a_terminal_without_utf8_gets_ascii_only(terminals: list[Terminal]) -> N
     terminal = Terminal("layers-30.onnx", LANG="C", LC_ALL="C", PYTHONUTF8="1")
     terminals.append(terminal)
     assert terminal.read_until(b"30 layers").isascii()
+
+
+def test_being_told_to_end_restores_the_terminal(terminals: list[Terminal]) -> None:
+    terminal = Terminal("layers-30.onnx")
+    terminals.append(terminal)
+    terminal.read_until(b"30 layers")
+    terminal.process.terminate()
+    assert terminal.process.wait(10) == 143
+    assert b"\x1b[?1049l" in terminal.read(0.5)
+    assert termios.tcgetattr(terminal.slave) == terminal.modes
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps to see the engine's process")
+def test_a_lost_terminal_ends_the_app_and_its_engine(terminals: list[Terminal]) -> None:
+    terminal = Terminal("layers-30.onnx")
+    terminals.append(terminal)
+    terminal.read_until(b"30 layers")
+    engines = _children(terminal.process.pid)
+    assert engines
+    terminal.hang_up()
+    assert terminal.process.wait(10) == 129
+    end = time.monotonic() + 10
+    while any(_alive(pid) for pid in engines) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(_alive(pid) for pid in engines)
+
+
+def _children(parent: int) -> list[int]:
+    found = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = [line.split() for line in found.splitlines()]
+    return [int(pid) for pid, of in pairs if int(of) == parent]
+
+
+def _alive(pid: int) -> bool:
+    found = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(found.strip()) and not found.strip().startswith("Z")
