@@ -42,7 +42,7 @@ def leave_on_hangup(clean_up: Callable[[], None]) -> None:
 
 
 def leave_on_terminate(leave: Callable[[int], None]) -> None:
-    """Let SIGTERM leave in good order, so that the terminal is restored: `leave` gets the exit code. Call in the loop."""
+    """Let SIGTERM leave in good order, terminal restored: `leave` gets the exit code. Call while the app runs."""
     with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
         # 128 + 15, as a shell reports it. Not on Windows, nor outside the main thread.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave, 128 + signal.SIGTERM)

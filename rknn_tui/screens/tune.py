@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import events
@@ -16,11 +17,13 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input
 
+from engine.errors import FileError
 from engine.summaries import AccuracyReport, ModelSummary
 from rknn_tui import filters
 from rknn_tui.dialogue import Notice, Question, Reply
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
 from rknn_tui.screens.moves import MOVES
+from rknn_tui.screenshot import write_screenshot
 from rknn_tui.status import key_line, status_line
 from rknn_tui.symbols import drawable, wrap
 from rknn_tui.widgets.graph_view import GraphView
@@ -310,6 +313,13 @@ class TuneScreen(Screen[None]):
     def do_open(self) -> Reply:
         self.app.choose_file()
         return None
+
+    def do_screenshot(self) -> Reply:
+        try:
+            path = write_screenshot(self.app, Path(self.bench.path or "rknn-tui").stem, Path.cwd())
+        except FileError as error:
+            return Notice(str(error), "error")
+        return Notice(f"wrote {path}")
 
     def do_messages(self) -> Reply:
         self.app.show_messages(self.notices)
