@@ -1,7 +1,7 @@
 """The headless commands `build`, `infer`, `analyze`, `inspect` and `demo`: their arguments, errors and exit codes.
 
-Exit codes: 0 done, 1 the job failed, 2 the command line is wrong, 130 cancelled. Importing this module and asking for
-help load neither numpy nor ONNX.
+Exit codes: 0 done, 1 the job failed, 2 the command line is wrong, 130 cancelled, 143 and 129 cancelled by SIGTERM and
+SIGHUP. Importing this module and asking for help load neither numpy nor ONNX.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import NoReturn
 
 from engine.cli_console import Console, print_result, printable
-from engine.cli_options import UsageError, add_job_arguments, expand_arguments
+from engine.cli_errors import in_options
+from engine.cli_options import UsageError, add_job_arguments, expand_arguments, flags
 from engine.errors import Cancelled, EngineError, nearest
 
 PROGRAM = "python -m engine"
@@ -77,10 +81,39 @@ class Parser(argparse.ArgumentParser):
         return arguments
 
 
+class Terminated(KeyboardInterrupt):
+    """The system asked the process to end, by the signal `number`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 def main(argv: Sequence[str] | None = None, *, program: str = PROGRAM) -> int:
     """Run one command; `argv` without the program's name, by default the process's own. Returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _run(words, program), words)
+    with _signals_as_exceptions():
+        return guarded(lambda: _run(words, program), words)
+
+
+@contextlib.contextmanager
+def _signals_as_exceptions() -> Iterator[None]:
+    """Let what would end the process unwind it first, so that unfinished files are removed. nohup stays in force."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise Terminated(number)
+
+    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
+    # Windows lacks the second.
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def guarded(work: Callable[[], int], words: Sequence[str]) -> int:
@@ -96,9 +129,9 @@ def guarded(work: Callable[[], int], words: Sequence[str]) -> int:
             # argparse ends so after it printed help.
             sys.stdout.flush()
             return end.code if isinstance(end.code, int) else 0
-        except (KeyboardInterrupt, Cancelled):
+        except (KeyboardInterrupt, Cancelled) as error:
             _report(Cancelled(), as_json)
-            return 130
+            return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
         except UsageError as error:
             _report(error, as_json)
             return 2
@@ -134,7 +167,7 @@ commands:
 {verbs}
 
 Every command has --help, with examples; --json prints one JSON document; exit codes: 0 done, 1 failed, 2 wrong usage,
-130 cancelled.
+130 cancelled (143 by SIGTERM, 129 by SIGHUP).
 """
 
 
@@ -169,6 +202,13 @@ def verb_parser(verb: str, program: str) -> Parser:
         parser.add_argument("--image", action="append", metavar="FILE", help="a further input file")
         parser.add_argument(
             "--data-format", choices=("nhwc", "nchw"), default="nhwc", help="layout of npy files (default nhwc)"
+        )
+        parser.add_argument(
+            "--pass-through",
+            action="append",
+            type=flags,
+            metavar="YES,NO",
+            help="feed files without mean and std; bare for all of them, or --pass-through=yes,no for each",
         )
         parser.add_argument("--save", metavar="OUT.npz", help="write the outputs to a file")
     elif verb == "analyze":
@@ -222,7 +262,8 @@ def _run(words: list[str], program: str) -> int:
             "inspect": cli_jobs.inspect,
             "demo": cli_jobs.demo,
         }
-        return jobs[verb](arguments, console)
+        with in_options(getattr(arguments, "model", "")):
+            return jobs[verb](arguments, console)
 
 
 def _report(error: EngineError, as_json: bool, *, kind: str = "") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import io
+import os
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from engine.cli_console import Console
+from engine.cli_errors import in_options
 from engine.cli_options import JobOptions, UsageError, job_options
 from engine.cli_text import (
     accuracy_text,
@@ -27,17 +29,17 @@ from engine.cli_text import (
     worst_layers,
 )
 from engine.config import Config
-from engine.errors import ConfigError, DatasetError, EngineError, FileError, InputError, ModelError
+from engine.errors import ConfigError, EngineError, FileError, InputError, ModelError
 from engine.files.writing import replacing
 from engine.frontends import onnx_file
-from engine.quantization.dataset import read_sample, split_columns
+from engine.quantization.dataset import Dataset, read_sample
 from engine.quantization.preprocessing import input_specs
 from engine.session import Array, Session
 from engine.summaries import BuildSummary, ModelSummary
 
 _TOP = 5
-# What the session's errors call arguments, as the command line spells them.
-_OPTION_OF_ARGUMENT = {"inputs": "--input", "input_size_list": "--input-size", "outputs": "--output"}
+# Bytes, in every common file system.
+_LONGEST_NAME = 255
 
 
 def build(arguments: argparse.Namespace, console: Console) -> int:
@@ -68,8 +70,10 @@ def infer(arguments: argparse.Namespace, console: Console) -> int:
         raise UsageError("no input files", hint="give one jpg, png, bmp or npy file for each model input")
     if arguments.save:
         _check_writable(Path(arguments.save), "--save")
+    _check_readable(files)
     session, model, built = _ready(arguments, job_options(arguments), console)
-    inputs, formats, pass_through = _inputs(session, model, files, arguments.data_format)
+    raw = [flag for row in arguments.pass_through or [[False]] for flag in row]
+    inputs, formats, pass_through = _inputs(session, model, files, arguments.data_format, raw)
     outputs = session.infer(inputs, data_format=formats, inputs_pass_through=pass_through)
     named = list(zip([tensor.name for tensor in model.outputs], outputs, strict=True))
     described = [_describe(name, array) for name, array in named]
@@ -86,8 +90,10 @@ def infer(arguments: argparse.Namespace, console: Console) -> int:
 def analyze(arguments: argparse.Namespace, console: Console) -> int:
     """`analyze MODEL`: the quantized model against the float model, layer by layer."""
     options = job_options(arguments)
+    _check_folder(Path(arguments.output_dir), "--output-dir")
+    _check_readable(arguments.sample or [])
     session, model, built = _ready(arguments, options, console)
-    sample = arguments.sample or _first_sample(options.dataset, len(model.inputs))
+    sample = arguments.sample or _first_sample(options.dataset, session, model)
     report = session.analyze(sample, output_dir=arguments.output_dir, progress=console.progress())
     text = accuracy_text(report, arguments.worst)
     if report.directory:
@@ -153,14 +159,9 @@ def _require_precision(options: JobOptions, model: str) -> None:
 
 
 def _load(session: Session, path: str, options: JobOptions, console: Console) -> ModelSummary:
-    try:
+    # Here already, since `inspect` prints what stands in the way of loading.
+    with in_options(path):
         return session.load(path, options.inputs, options.input_size_list, options.outputs, progress=console.progress())
-    except ConfigError as error:
-        option = _OPTION_OF_ARGUMENT.get(error.where)
-        if option is None:
-            raise
-        hint = f"{option} 1,3,224,224, once for each input" if option == "--input-size" else error.hint
-        raise ConfigError(error.what, where=f"{path}, {option}", hint=hint) from error
 
 
 def _build(session: Session, options: JobOptions, console: Console) -> BuildSummary:
@@ -189,16 +190,40 @@ def _ready(
 
 def _check_writable(path: Path, option: str) -> None:
     """Say before the work, not after it, that its result has no place."""
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise FileError("cannot be written: the name is too long", where=str(path), hint="choose a shorter one")
     if path.is_dir():
         raise FileError("is a folder, not a file", where=str(path), hint=f"{option} names a file in it")
+    if path.parent.is_file():
+        raise FileError(f"{path.parent} is a file, not a folder", where=str(path), hint="choose another folder")
     if not path.parent.is_dir():
         raise FileError("its folder does not exist", where=str(path), hint="make the folder first")
+    if not os.access(path.parent if path.is_file() or not path.exists() else path, os.W_OK):
+        raise FileError("cannot be written: permission denied", where=str(path), hint="choose another folder")
+
+
+def _check_folder(path: Path, option: str) -> None:
+    """As `_check_writable`, for a folder that is made where it does not exist."""
+    if path.exists() and not path.is_dir():
+        raise FileError("is a file, not a folder", where=str(path), hint=f"{option} names a folder")
+    if path.is_dir() and not os.access(path, os.W_OK):
+        raise FileError("cannot be written: permission denied", where=str(path), hint=f"choose another {option}")
+
+
+def _check_readable(files: Sequence[str]) -> None:
+    """Say before the work that a file to run it on is missing."""
+    for file in files:
+        if not Path(file).exists():
+            raise FileError("does not exist", where=file, hint="check the path")
 
 
 def _inputs(
-    session: Session, model: ModelSummary, files: Sequence[str], data_format: str
+    session: Session, model: ModelSummary, files: Sequence[str], data_format: str, raw: Sequence[bool] = (False,)
 ) -> tuple[list[Array], list[str], list[int]]:
-    """Arrays for `Session.infer`: npy files as they are; images prepared as in calibration, so passed through."""
+    """Arrays for `Session.infer`: npy files as they are; images prepared as in calibration, so passed through.
+
+    `raw`: for each file, or one for all, whether mean and std are left out.
+    """
     specs = input_specs(session.config, model.inputs)
     if len(files) != len(specs):
         names = ", ".join(repr(spec.name) for spec in specs)
@@ -206,12 +231,20 @@ def _inputs(
             f"got {counted(len(files), 'input file')} for {counted(len(specs), 'model input')}",
             hint=f"in order: {names}",
         )
+    if len(raw) not in (1, len(files)):
+        raise UsageError(
+            f"{len(raw)} answers for {counted(len(files), 'input file')}",
+            where="--pass-through",
+            hint="give one for each file, or one for all",
+        )
     arrays, formats, pass_through = [], [], []
-    for file, spec in zip(files, specs, strict=True):
+    for index, (file, spec) in enumerate(zip(files, specs, strict=True)):
         is_npy = Path(file).suffix.lower() == ".npy"
-        arrays.append(_read_npy(file) if is_npy else read_sample([file], [spec])[spec.name])
+        as_it_is = raw[index % len(raw)]
+        prepared = dataclasses.replace(spec, mean=(), std=()) if as_it_is else spec
+        arrays.append(_read_npy(file) if is_npy else read_sample([file], [prepared])[spec.name])
         formats.append(data_format if is_npy else spec.layout or "nhwc")
-        pass_through.append(0 if is_npy else 1)
+        pass_through.append(int(as_it_is or not is_npy))
     return arrays, formats, pass_through
 
 
@@ -251,23 +284,15 @@ def _save(path: Path, outputs: Sequence[tuple[str, Array]]) -> None:
             safe = name.isprintable() and not parts.is_absolute() and ".." not in parts.parts and ":" not in name
             content = io.BytesIO()
             np.lib.format.write_array(content, np.ascontiguousarray(array), allow_pickle=False)
-            archive.writestr(f"{name if safe else f'output_{index}'}.npy", content.getbuffer())
+            # Zip wants a date; a fixed one keeps equal outputs equal.
+            member = zipfile.ZipInfo(f"{name if safe else f'output_{index}'}.npy", (1980, 1, 1, 0, 0, 0))
+            archive.writestr(member, content.getvalue())
 
 
-def _first_sample(dataset: str | None, inputs: int) -> list[str]:
-    """The files of the first line of `dataset`, which a build has read before."""
+def _first_sample(dataset: str | None, session: Session, model: ModelSummary) -> list[str]:
     if dataset is None:
         raise UsageError("no sample to analyse", hint="--sample gives one file for each model input")
-    try:
-        lines = [line.strip(" \t\r") for line in Path(dataset).read_text(encoding="utf-8-sig").split("\n")]
-    except (OSError, ValueError) as error:
-        raise DatasetError("the dataset file cannot be read", where=dataset) from error
-    line = next((line for line in lines if line and not line.startswith("#")), None)
-    if line is None:
-        raise DatasetError("lists no samples", where=dataset, hint="write one image or npy path a line")
-    folder = Path(dataset).parent
-    whole = inputs == 1 and (folder / line).is_file()
-    return [str(folder / name) for name in ((line,) if whole else split_columns(line))]
+    return [str(file) for file in Dataset(dataset, input_specs(session.config, model.inputs)).files(0)]
 
 
 def _inspect_file(path: Path, problem: EngineError) -> tuple[dict[str, Any], str]:

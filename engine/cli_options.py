@@ -16,7 +16,7 @@ from engine.targets import TARGETS
 MAX_CONFIG_FILE_BYTES = 1 << 20
 MAX_CONFIG_FILE_DEPTH = 8
 
-_OPTION_OF_SETTING = {
+OPTION_OF_SETTING = {
     "mean_values": "--mean",
     "std_values": "--std",
     "quant_img_RGB2BGR": "--rgb2bgr",
@@ -84,7 +84,7 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--rgb2bgr",
         action="append",
-        type=_flags,
+        type=flags,
         metavar="YES,NO",
         help="turn image files to BGR first; bare for the first input, or --rgb2bgr=yes,no for each",
     )
@@ -97,21 +97,21 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--algorithm", help=f"{' or '.join(ALGORITHMS)}: how ranges are found (default normal)")
     build.add_argument("--method", help=f"{' or '.join(METHODS)}: one weight scale for each (default channel)")
     build.add_argument("--float-dtype", metavar="TYPE", help="float16, the only one")
-    build.add_argument("--optimization-level", type=int, metavar="0..3", help="graph rewriting (default 3: all)")
+    build.add_argument("--optimization-level", type=_level, metavar="0..3", help="graph rewriting (default 3: all)")
     build.add_argument("--custom-string", metavar="TEXT", help="text stored in the package")
     build.add_argument("--config", metavar="FILE.yaml", help="read options from a file; those given here win")
 
 
 def expand_arguments(words: Sequence[str]) -> list[str]:
-    """`words` with what argparse would misread written out: a bare --rgb2bgr, and values that begin with a minus."""
+    """`words` with what argparse would misread written out: bare flags, and values that begin with a minus."""
     expanded: list[str] = []
     rest = list(words)
     while rest:
         word = rest.pop(0)
         if word == "--":
             return [*expanded, word, *rest]
-        if word == "--rgb2bgr":
-            word = "--rgb2bgr=yes"
+        if word in ("--rgb2bgr", "--pass-through"):
+            word = f"{word}=yes"
         elif word in ("--mean", "--std") and rest and re.match(r"-[\d.]", rest[0]):
             word = f"{word}={rest.pop(0)}"
         expanded.append(word)
@@ -139,7 +139,7 @@ def job_options(arguments: argparse.Namespace) -> JobOptions:
     try:
         config = Config.from_mapping(settings)
     except ConfigError as error:
-        raise UsageError(error.what, where=_OPTION_OF_SETTING.get(error.where, error.where), hint=error.hint) from error
+        raise UsageError(error.what, where=OPTION_OF_SETTING.get(error.where, error.where), hint=error.hint) from error
     names, sizes = arguments.input, arguments.input_size
     if names and sizes and len(names) != len(sizes):
         raise UsageError(
@@ -294,7 +294,14 @@ def _size(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"expected positive integers such as 1,3,48,192, got {text!r}") from error
 
 
-def _flags(text: str) -> list[bool]:
+def _level(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected 0, 1, 2 or 3, got {text!r}")
+    return int(text)
+
+
+def flags(text: str) -> list[bool]:
+    """The answers in `yes,no`, one for each input. Raises argparse.ArgumentTypeError."""
     words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
     try:
         return [words[part.strip().lower()] for part in text.split(",")]

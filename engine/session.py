@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +26,7 @@ from engine.graph.execution import distance, random_feeds, run_float
 from engine.graph.given import given
 from engine.graph.layers import Layer, layers
 from engine.graph.optimize import optimize
+from engine.graph.query import static_shape
 from engine.progress import Progress
 from engine.quantization.dataset import Dataset, read_sample
 from engine.quantization.preprocessing import InputSpec, from_caller, input_specs
@@ -50,6 +53,12 @@ _OTHER_FRAMEWORKS = {
     ".pt": "PyTorch",
     ".ptl": "PyTorch",
 }
+# How files begin that go by many endings; TensorFlow Lite puts its mark behind an offset.
+_VENDOR_MARK, _TFLITE_MARK = b"RKNN", b"TFL3"
+
+# The guide advises less than 32. Every batch is checked sample by sample, and a tensor of 2 GB fits no board.
+LARGEST_BATCH = 1024
+LARGEST_BATCHED_TENSOR = 1 << 29
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +75,12 @@ class _Loaded:
 
 @dataclasses.dataclass(frozen=True)
 class _Built:
-    """What a build made of the loaded model. `model` takes `batch` times the loaded model's batch."""
+    """What a build made of the loaded model, and the settings that it was made with.
 
+    `model` takes `batch` times the loaded model's batch.
+    """
+
+    config: Config
     precision: str
     table: Table
     batch: int
@@ -81,8 +94,8 @@ class Session:
 
     Calls raise EngineError (see `engine.errors`); a failed call leaves the session as it was. A session is used by one
     thread at a time. `on_check`, when given, makes loading slower: it hears how equal each graph pass left the outputs
-    on random input. A changed `config` counts from the next call on; what shapes the graph (optimization_level) counts
-    when a model is loaded.
+    on random input. A changed `config` counts from the next build on; what shapes the graph (optimization_level) counts
+    when a model is loaded. What was built keeps the settings that it was built with.
     """
 
     def __init__(self, config: Config | None = None, *, on_check: CheckCallback | None = None) -> None:
@@ -117,7 +130,7 @@ class Session:
         model's own inputs, in order, when `inputs` is None); `outputs` the tensors to end at.
         """
         progress = progress or Progress()
-        graph = onnx_frontend.load(Path(model), inputs, input_size_list, outputs, progress)
+        graph = onnx_frontend.load(_path(model, "model"), inputs, input_size_list, outputs, progress)
         tensors = tuple(describe_tensor(v) for v in graph.graph.inputs)
         input_specs(self.config, tensors)  # a mean or std that does not fit is better told now than after calibration
         progress.step("optimize", 0, 1)
@@ -138,21 +151,22 @@ class Session:
         progress: Progress | None = None,
     ) -> ModelSummary:
         """Read a model of any known kind, told by its content: ONNX, or a package written by `export`."""
-        file = Path(path)
-        if file.suffix.lower() == ".rknn" or package.is_package(file):
+        file = _path(path, "model")
+        mark = _beginning(file)
+        if file.suffix.lower() == ".rknn" or mark.startswith(_VENDOR_MARK) or package.is_package(file):
             if inputs or input_size_list or outputs:
                 raise ConfigError(
                     "a built package cannot be cut", where=str(path), hint="cut the source model and build it"
                 )
             return self.load_rknn(file)
-        framework = _OTHER_FRAMEWORKS.get(file.suffix.lower())
-        if framework is not None and file.exists():
+        framework = "TensorFlow Lite" if mark[4:] == _TFLITE_MARK else _OTHER_FRAMEWORKS.get(file.suffix.lower())
+        if framework is not None and mark:
             raise NotYetError(f"{framework} models cannot be read yet", where=str(path), hint="convert it to ONNX")
         return self.load_onnx(file, inputs, input_size_list, outputs, progress=progress)
 
     def load_rknn(self, path: str | Path) -> ModelSummary:
         """Read a package that `export` wrote; it can be run and inspected, and analysed like a fresh build."""
-        stored = package.read(path)
+        stored = package.read(_path(path, "path"))
         graph = stored.model
         tensors = tuple(describe_tensor(v) for v in graph.graph.inputs)
         loaded = _Loaded(str(path), "package", graph.graph.opset_imports.get("", 0), graph, layers(graph), tensors)
@@ -176,15 +190,14 @@ class Session:
         """
         loaded = self._require_loaded("build")
         progress = progress or Progress()
-        if isinstance(rknn_batch_size, bool) or not isinstance(rknn_batch_size, int) or rknn_batch_size < 1:
-            raise ConfigError(f"expected a whole number from 1, got {rknn_batch_size!r}", where="rknn_batch_size")
+        _check_batch(rknn_batch_size, loaded.model)
         specs = input_specs(self.config, loaded.inputs)
         seconds: dict[str, float] = {}
         started = time.perf_counter()
         samples = 0
         own = [v for v in float_values(loaded.model) if given(v) is not None]
         if do_quantization and dataset is not None:
-            data = Dataset(dataset, specs)
+            data = Dataset(_path(dataset, "dataset"), specs)
             statistics = collect(loaded.model, data, len(data), progress)
             samples = statistics.samples
             seconds["calibrate"] = time.perf_counter() - started
@@ -230,13 +243,12 @@ class Session:
             for spec, array, layout, passed in zip(built.specs, arrays, formats, through, strict=True)
         }
         if self._simulator is None:
-            self._simulator = Simulator(built.model, built.layers, built.table, self.config.quantized_method)
+            self._simulator = Simulator(built.model, built.layers, built.table, built.config.quantized_method)
         outputs = self._simulator.run(feeds)
         for value, array in zip(built.model.graph.outputs, outputs, strict=True):
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                log.warning(
-                    "output %r is infinite or not a number; %s", value.name, "float16 may be too small for this model"
-                )
+                half = ", and float16 ends at 65504" if built.precision == "float16" else ""
+                log.warning("output %r is infinite or not a number; check mean and std%s", value.name, half)
         return outputs
 
     def analyze(
@@ -258,12 +270,15 @@ class Session:
             raise OrderError(
                 "a float16 build has no quantization to analyse", where="analyze", hint="build with a dataset"
             )
-        if isinstance(inputs, (str, bytes, Path)):
+        if not isinstance(inputs, (list, tuple)):
+            hint = f"use [{str(inputs)!r}]" if isinstance(inputs, (str, Path)) else ""
             raise InputError(
-                "expected a list with one file a model input", where="inputs", hint=f"use [{str(inputs)!r}]"
+                f"expected a list with one file a model input, got {type(inputs).__name__}", where="inputs", hint=hint
             )
-        sample = read_sample(list(inputs), input_specs(self.config, loaded.inputs))
-        method = self.config.quantized_method
+        if output_dir is not None:
+            output_dir = _path(output_dir, "output_dir")
+        sample = read_sample(inputs, input_specs(built.config, loaded.inputs))
+        method = built.config.quantized_method
         if output_dir is None:
             return analyze(loaded.model, loaded.layers, built.table, method, sample, progress=progress)
         with Snapshot(output_dir, text=text) as snapshot:
@@ -277,8 +292,9 @@ class Session:
     def export(self, path: str | Path) -> Path:
         """Write the built model as a package; an existing file is replaced only when the new one is complete."""
         loaded, built = self._require_loaded("export"), self._require_built("export")
-        package.write(path, package.Package(loaded.model, built.table, self.config, built.precision, built.batch))
-        return Path(path)
+        file = _path(path, "export_path")
+        package.write(file, package.Package(loaded.model, built.table, built.config, built.precision, built.batch))
+        return file
 
     def summary(self) -> ModelSummary:
         """The loaded model's inputs, outputs and layers."""
@@ -293,7 +309,7 @@ class Session:
             tuple(describe_tensor(v) for v in model.graph.outputs),
             describe_layers(model, loaded.layers if built is None else built.layers, precision),
             count_parameters(model),
-            self.config.target_platform,
+            self.config.target_platform if built is None else built.config.target_platform,
             "" if built is None else built.precision,
         )
 
@@ -329,12 +345,39 @@ class Session:
         return self._built
 
 
+def _path(value: Any, where: str) -> Path:
+    if not isinstance(value, (str, os.PathLike)):
+        raise InputError(f"expected a path, got {type(value).__name__}", where=where)
+    return Path(value)
+
+
+def _beginning(file: Path) -> bytes:
+    """The first eight bytes of a file; empty where it cannot be read, which is for its reader to explain."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(8)
+    except (OSError, ValueError):
+        return b""
+
+
+def _check_batch(batch: Any, model: ir.Model) -> None:
+    where = "rknn_batch_size"
+    if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= LARGEST_BATCH:
+        raise ConfigError(f"expected a whole number from 1 to {LARGEST_BATCH}, got {batch!r}", where=where)
+    largest = max((math.prod(static_shape(value)) for value in float_values(model)), default=0)
+    if batch * largest > LARGEST_BATCHED_TENSOR and batch > 1:
+        raise ConfigError(
+            f"a tensor of {batch} samples would hold {batch * largest:,} values", where=where, hint="use fewer"
+        )
+
+
 def _build(loaded: _Loaded, table: Table, precision: str, batch: int, config: Config) -> _Built:
+    _check_batch(batch, loaded.model)
     model = with_batch(loaded.model, batch)
     specs = input_specs(config, loaded.inputs)
     if batch > 1:
         specs = tuple(dataclasses.replace(s, shape=(s.shape[0] * batch, *s.shape[1:])) for s in specs)
-    return _Built(precision, table, batch, model, loaded.layers if batch == 1 else layers(model), specs)
+    return _Built(config, precision, table, batch, model, loaded.layers if batch == 1 else layers(model), specs)
 
 
 def _in_order(inputs: Sequence[Any] | Mapping[str, Any], specs: tuple[InputSpec, ...]) -> list[Any]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,35 +15,116 @@ from typing import IO
 
 from engine.errors import FileError
 
+# Leaves room in a file name's 255 bytes, however many bytes a character takes.
+_NAME_CHARACTERS = 50
+# How mkstemp fills the place between prefix and suffix.
+_RANDOM_NAME = "[a-z0-9_]{8}"
+_SUFFIX = ".part"
+
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     """A binary file beside `path` that takes its place when the block ends well, and vanishes otherwise.
 
-    Raises FileError when the folder is missing or cannot be written.
+    A link is followed, and an existing file's rights are kept. A device or pipe, which no file should replace, is
+    written to directly. What a killed process left of its own try is removed. Raises FileError when the folder is
+    missing or something cannot be written.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise FileError("is a folder, not a file", where=str(target), hint="name a file in it")
+    mode = _mode(path)
+    if stat.S_ISDIR(mode):
+        raise FileError("is a folder, not a file", where=str(path), hint="name a file in it")
+    if mode and not stat.S_ISREG(mode):
+        # Whole, at the end: writers of archives go back and forth, which a device only seems to allow.
+        whole = io.BytesIO()
+        yield whole
+        with _explained(path), Path(path).open("wb") as device:
+            device.write(whole.getbuffer())
+        return
+    with _explained(path, hint="choose a folder that exists and is yours"):
+        target = Path(os.path.realpath(path))
+        _remove_abandoned(target)
+        descriptor, name = tempfile.mkstemp(prefix=_prefix(target), suffix=_SUFFIX, dir=target.parent)
+    part = Path(name)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    except OSError as error:
-        raise FileError(
-            f"cannot be written: {error.strerror}", where=str(target), hint="choose a folder that exists and is yours"
-        ) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes the file private; give it the rights that a plain open() would have.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)
-        Path(name).replace(target)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise FileError(f"cannot be written: {error.strerror}", where=str(target)) from error
+        with _explained(path), _held(descriptor):
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp makes the file private.
+            part.chmod(stat.S_IMODE(mode) if mode else 0o666 & ~_umask())
+            part.replace(target)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
+
+
+def _mode(path: str | Path) -> int:
+    """The file's type and rights; 0 where there is none yet."""
+    try:
+        return Path(path).stat().st_mode
+    except OSError:
+        return 0
+    except ValueError as error:  # a name with a zero byte
+        raise FileError(f"cannot be written: {error}", where=str(path)) from error
+
+
+@contextlib.contextmanager
+def _explained(path: str | Path, hint: str = "") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FileError(f"cannot be written: {error.strerror or error}", where=str(path), hint=hint) from error
+
+
+def _prefix(target: Path) -> str:
+    return f".{target.name[:_NAME_CHARACTERS]}."
+
+
+@contextlib.contextmanager
+def _held(descriptor: int) -> Iterator[None]:
+    """Mark an open file as in use until the block ends or the process dies, even when `descriptor` is closed before."""
+    own = os.dup(descriptor)
+    try:
+        _lock(own)
+        yield
+    finally:
+        os.close(own)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove unfinished files for `target` that no living process holds."""
+    name = re.compile(re.escape(_prefix(target)) + _RANDOM_NAME + re.escape(_SUFFIX))
+    with contextlib.suppress(OSError):
+        for part in target.parent.iterdir():
+            if name.fullmatch(part.name) and part.is_file() and not part.is_symlink():
+                _remove_unless_held(part)
+
+
+def _remove_unless_held(part: Path) -> None:
+    descriptor = os.open(part, os.O_RDWR)
+    try:
+        if _lock(descriptor):
+            part.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file until its last descriptor is closed; whether it worked. Windows and some network folders
+    cannot."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

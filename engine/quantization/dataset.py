@@ -68,6 +68,10 @@ class Dataset:
             # Yielded straight away: a local name would keep one sample alive while the next is read.
             yield self._read(line, names)
 
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The files of sample `index`, counted from 0, one a model input. Raises IndexError as a list does."""
+        return tuple(self.path.parent / name for name in self._samples[index][1])
+
     def _read(self, line: int, names: tuple[str, ...]) -> dict[str, Array]:
         sample = {}
         for name, spec in zip(names, self.specs, strict=True):
@@ -184,7 +188,7 @@ def _read_text(path: Path) -> str:
     if _is_folder(path):
         raise DatasetError("is a folder, not a dataset file", where=where, hint="name the text file that lists samples")
     if not _is_file(path):
-        raise DatasetError("the dataset file does not exist", where=where)
+        raise DatasetError("the dataset file does not exist", where=where, hint="check the path")
     try:
         with path.open("rb") as file:
             size = file.seek(0, io.SEEK_END)

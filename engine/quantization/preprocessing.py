@@ -133,6 +133,9 @@ def normalize(array: Array, spec: InputSpec) -> Array:
             scaled -= _along_channels(spec.mean, spec)
         if spec.std:
             scaled /= _along_channels(spec.std, spec)
+    if not np.isfinite(scaled).all():
+        check_finite(array, spec)
+        raise InputError("holds values too large for float32", where=f"input {spec.name!r}")
     return convert(scaled, spec)
 
 

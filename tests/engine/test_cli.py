@@ -561,6 +561,36 @@ def test_data_format_says_how_npy_files_lie(
     assert results[0] == results[1]
 
 
+def test_pass_through_leaves_out_mean_and_std(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tiny)
+    scaled = (np.load("0.npy").astype(np.float32) - 128) / 64
+    np.save(tmp_path / "scaled.npy", scaled)
+
+    def outputs(*words: str) -> Any:
+        assert cli.main(["infer", "tiny.onnx", "--float16", "--json", *words]) == 0
+        return json.loads(capsys.readouterr().out)["outputs"]
+
+    setting = ("--mean", "128,128,128", "--std", "64,64,64")
+    expected = outputs(*setting, "0.npy")
+    assert outputs(*setting, "--pass-through", str(tmp_path / "scaled.npy")) == expected
+    assert outputs(*setting, "--pass-through=no", "0.png") == expected
+    raw = outputs("0.npy")
+    assert raw != expected
+    assert outputs(*setting, "--pass-through=yes", "0.png") == raw
+    assert cli.main(["infer", "tiny.onnx", "--float16", "--pass-through=yes,no", "0.png"]) == 2
+    assert "2 answers for 1 input file" in capsys.readouterr().err
+
+
+def test_the_dataset_gives_the_sample_that_is_not_named(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tiny)
+    assert cli.main(["analyze", "tiny.onnx", *BUILD, "--output-dir", str(tmp_path / "snapshot"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sample"] == ["0.png"]
+
+
 def test_analyze_prints_a_line_a_layer_and_the_worst_first(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -87,7 +87,9 @@ class TestListFile:
     def test_one_column_for_each_input_and_quotes_for_spaces(self, tmp_path: Path) -> None:
         shown = save_image(tmp_path / "my photo.png")
         np.save(tmp_path / "it's.npy", np.arange(5.0).reshape(1, 5))
-        (sample,) = Dataset(listing(tmp_path, '"my photo.png"  it\'s.npy'), [RGB, VECTOR])
+        data = Dataset(listing(tmp_path, '"my photo.png"  it\'s.npy'), [RGB, VECTOR])
+        assert data.files(0) == (tmp_path / "my photo.png", tmp_path / "it's.npy")
+        (sample,) = data
         assert list(sample) == ["x", "v"]
         assert np.array_equal(sample["x"], own(shown))
         assert sample["v"].tolist() == [[0, 1, 2, 3, 4]]
