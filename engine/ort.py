@@ -43,6 +43,8 @@ def make_session(
     options.intra_op_num_threads = threads or os.cpu_count() or 1
     options.log_severity_level = 4
     options.add_session_config_entry("session.disable_quant_qdq", "1")
+    # The default order works back from the outputs, so that tensors which are only measured wait in memory.
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     # Spinning threads burn a core between short runs, which a shared machine or a laptop notices.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     data = model if isinstance(model, bytes) else serialize(model)
@@ -62,7 +64,7 @@ def run(session: onnxruntime.InferenceSession, names: list[str] | None, feeds: d
 
 def serialize(model: onnx.ModelProto | ir.Model) -> bytes:
     """The model as bytes. Raises ModelError when it is larger than one protobuf message can be."""
-    proto = ir.to_proto(model) if isinstance(model, ir.Model) else model
+    proto = ir.serde.serialize_model(model) if isinstance(model, ir.Model) else model
     if proto.ByteSize() > LARGEST_MODEL:
         raise ModelError("the model is larger than 2 GB", hint="cut it with `inputs` and `outputs`")
     return bytes(proto.SerializeToString())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -22,8 +23,6 @@ Array = np.ndarray[Any, Any]
 
 # Cosine below which a part of a join is worth a warning when the join as a whole looks fine.
 _HIDDEN_PART, _FINE_JOIN = 0.95, 0.99
-# An output whose float values are nearly all this small, relative to the largest, says little by its cosine.
-_FEW_VALUES = 1e-3
 
 
 def analyze(
@@ -45,15 +44,14 @@ def analyze(
     progress = progress or Progress()
     progress.step("analyse", 0, 3)
     comparison = compare(model, layers, table, method, with_values=snapshot is not None)
-    session = make_session(comparison.proto)
+    # Made for one run, which does not pay back what optimizing thousands of nodes costs; the numbers are the same.
+    session = make_session(comparison.proto, optimization="none")
     progress.step("analyse", 1, 3)
     names = [o.name for o in comparison.proto.graph.output]
     values = dict(zip(names, run(session, names, dict(sample)), strict=True))
     progress.step("analyse", 2, 3)
-    totals = {
-        name: float(np.sum(array, dtype=np.float64)) for name, array in values.items() if name.endswith(".squares")
-    }
-    extremes = {name: float(array) for name, array in values.items() if array.ndim == 0}
+    kept = {name for tensor in comparison.tensors for name in (tensor.golden, tensor.simulated)}
+    totals = {name: float(np.sum(array, dtype=np.float64)) for name, array in values.items() if name not in kept}
     lines = []
     for tensor in comparison.tensors:
         if tensor.entire is not None and not np.isfinite(totals[tensor.entire.float_squares]):
@@ -61,7 +59,7 @@ def analyze(
                 f"tensor {tensor.name!r} of the float model is infinite or not a number",
                 hint="check the sample and the model's mean and std",
             )
-        lines.append(_line(tensor, table, totals, extremes))
+        lines.append(_line(tensor, table, totals))
     by_name = {line.name: line for line in lines}
     outputs = {
         v.name or "": by_name[v.name or ""].entire or ErrorPair(1.0, 0.0)
@@ -80,22 +78,20 @@ def analyze(
     return report
 
 
-def _line(
-    tensor: ComparedTensor, table: Table, totals: Mapping[str, float], extremes: Mapping[str, float]
-) -> LayerError:
+def _line(tensor: ComparedTensor, table: Table, totals: Mapping[str, float]) -> LayerError:
     return LayerError(
         tensor.name,
         tensor.op,
         table.precision(tensor.name),
         tensor.entire.errors(totals) if tensor.entire else None,
         tensor.single.errors(totals) if tensor.single else None,
-        tuple(_part(part, totals, extremes) for part in tensor.parts),
+        tuple(_part(part, totals) for part in tensor.parts),
     )
 
 
-def _part(part: ComparedPart, totals: Mapping[str, float], extremes: Mapping[str, float]) -> PartError:
-    low, high = (extremes[name] for name in part.entire_extremes)
-    golden_low, golden_high = (extremes[name] for name in part.golden_extremes)
+def _part(part: ComparedPart, totals: Mapping[str, float]) -> PartError:
+    low, high = (totals[name] for name in part.entire_extremes)
+    golden_low, golden_high = (totals[name] for name in part.golden_extremes)
     flag = ""
     if low == high and golden_low != golden_high:
         flag = "zero" if low == 0.0 else "constant"
@@ -107,6 +103,11 @@ def _part(part: ComparedPart, totals: Mapping[str, float], extremes: Mapping[str
 def _warnings(lines: list[LayerError], outputs: Mapping[str, ErrorPair]) -> list[str]:
     found = []
     for line in lines:
+        if line.entire is not None and math.isinf(line.entire.euclidean):
+            found.append(
+                f"{line.op} {line.name!r} becomes infinite or not a number in the quantized model; "
+                f"{line.precision} may be too small for its numbers"
+            )
         for part in line.parts:
             place = f"part {part.tensor!r} of {line.op} {line.name!r}"
             if part.flag:
@@ -116,7 +117,7 @@ def _warnings(lines: list[LayerError], outputs: Mapping[str, ErrorPair]) -> list
                 )
             elif line.entire and part.single.cosine < _HIDDEN_PART and line.entire.cosine > _FINE_JOIN:
                 found.append(
-                    f"{place} has cosine {part.entire.cosine:.5f} "
+                    f"{place} has cosine {part.single.cosine:.5f} "
                     f"although the join as a whole has {line.entire.cosine:.5f}"
                 )
     return found

@@ -41,9 +41,12 @@ class Sums:
         """Cosine and euclidean distance from the summed outputs.
 
         cos = (ff + qq - dd) / (2 sqrt(ff qq)) and euc = sqrt(dd), where dd = sum (f - q)^2. Two tensors that are both
-        zero agree (cosine 1); one that is zero beside one that isn't has cosine 0.
+        zero agree (cosine 1); one that is zero beside one that isn't has cosine 0. A quantized tensor that is not
+        finite has cosine 0 and an infinite distance.
         """
         ff, qq, dd = values[self.float_squares], values[self.squares], values[self.difference]
+        if not math.isfinite(qq + dd):
+            return ErrorPair(0.0, math.inf)
         if ff == 0.0 or qq == 0.0:
             return ErrorPair(1.0 if ff == qq else 0.0, math.sqrt(dd))
         cosine = (ff + qq - dd) / (2.0 * math.sqrt(ff) * math.sqrt(qq))
@@ -161,10 +164,7 @@ class _Comparing:
             return "", ""
         names = []
         for name, suffix in ((golden, ".golden"), (simulated, ".simulated")):
-            # ONNX Runtime will not give a graph input out, nor one tensor twice.
-            out = self._builder.node("Identity", [name], f"{golden}{suffix}")
-            self._builder.output(out)
-            names.append(out)
+            names.append(self._builder.give(name, f"{golden}{suffix}"))
         return names[0], names[1]
 
     def _sums(self, golden: str, other: str, shape: tuple[int, ...] | None = None) -> Sums:

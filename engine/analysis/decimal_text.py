@@ -9,9 +9,31 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-_CHUNK = 1 << 18
+# Small enough for the steps in between to stay in a processor's cache.
+_CHUNK = 1 << 15
 # Beyond this a value times a million is not exact in the float64 that the digits are taken from.
 _LARGEST = 2.0**32
+# Up to this a value times a million fits an unsigned 32-bit integer, which divides faster.
+_SMALL = 4294.0
+
+
+def _four_letters(*columns: Array | bytes) -> Array:
+    """The texts of 0 to 999 in four bytes each, as one uint32 a number."""
+    text = np.empty((1000, 4), np.uint8)
+    for index, column in enumerate(columns):
+        text[:, index] = ord(column) if isinstance(column, bytes) else column
+    return text.reshape(-1).view(np.uint32)
+
+
+_NUMBERS = np.arange(1000)
+_DIGITS = [(_NUMBERS // place % 10 + ord("0")).astype(np.uint8) for place in (100, 10, 1)]
+# Unused places hold zero bytes, which are taken out at the end.
+_POINT = _four_letters(b".", *_DIGITS)
+_END = _four_letters(*_DIGITS, b"\n")
+_INNER = _four_letters(b"\0", *_DIGITS)
+_FIRST = _four_letters(
+    b"\0", *(np.where(least <= _NUMBERS, digit, 0) for least, digit in zip((100, 10, 0), _DIGITS, strict=True))
+)
 
 
 def write_decimals(path: Path, array: Array) -> None:
@@ -25,26 +47,35 @@ def write_decimals(path: Path, array: Array) -> None:
 def decimals(values: Array) -> bytes:
     """The text of a flat float32 array."""
     wide = values.astype(np.float64)
-    if not np.all(np.abs(wide) < _LARGEST):
-        return "".join(f"{v:f}\n" for v in wide.tolist()).encode()
+    signs = np.signbit(wide)
+    np.abs(wide, out=wide)
+    largest = wide.max(initial=0.0)
+    if not largest < _LARGEST:
+        return "".join(f"{v:f}\n" for v in values.tolist()).encode()
     # A float32 times 10^6 has at most 44 significant bits, so the product is exact and rint ties like printf.
-    millionths = np.rint(np.abs(wide) * 1e6).astype(np.int64)
-    whole, fraction = np.divmod(millionths, 1_000_000)
-    digits = max(1, len(str(int(whole.max(initial=0)))))
-    # One row a value: sign, whole digits, point, six decimals, newline; unused places are removed at the end.
-    text = np.empty((values.size, digits + 9), np.uint8)
-    text[:, 0] = ord("-")
-    text[:, -1] = ord("\n")
-    text[:, digits + 1] = ord(".")
-    rest = fraction.astype(np.int32)
-    for column in range(6):
-        rest, digit = np.divmod(rest, 10)
-        text[:, -2 - column] = digit + ord("0")
-    keep = np.ones(text.shape, bool)
-    keep[:, 0] = np.signbit(wide)
-    rest = whole
-    for column in range(digits):
-        keep[:, digits - column] = (rest > 0) | (column == 0)
-        rest, digit = np.divmod(rest, 10)
-        text[:, digits - column] = digit + ord("0")
-    return text[keep].tobytes()
+    wide *= 1e6
+    millionths = np.rint(wide, out=wide).astype(np.uint32 if largest < _SMALL else np.int64)
+    thousandths, millionths = _split(millionths)
+    whole, thousandths = _split(thousandths)
+    groups = [whole]
+    while groups[0].max(initial=0) > 999:
+        groups[:1] = _split(groups[0])
+    # One row a value, three digits a group, of which only the last ones are used by smaller values.
+    text = np.empty((values.size, len(groups) + 2), np.uint32)
+    text[:, -2] = _POINT[thousandths]
+    text[:, -1] = _END[millionths]
+    text[:, 0] = _FIRST[groups[0]]
+    above = groups[0] > 0
+    for column, group in enumerate(groups[1:], start=1):
+        text[:, column - 1] *= above
+        text[:, column] = np.where(above, _INNER[group], _FIRST[group])
+        above |= group > 0
+    letters = text.view(np.uint8)
+    letters[:, 0] = signs * np.uint8(ord("-"))
+    return letters.tobytes().translate(None, b"\0")
+
+
+def _split(numbers: Array) -> tuple[Array, Array]:
+    """Whole thousands and the rest; faster than numpy.divmod."""
+    thousands = numbers // 1000
+    return thousands, numbers - thousands * 1000

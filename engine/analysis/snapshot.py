@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class Snapshot:
         self._text = text
         self._files: dict[str, str] = {}
         self._taken: set[str] = set()
+        self._writers = ThreadPoolExecutor(2)  # one for each run
         try:
             if self.directory.exists() and not self.directory.is_dir():
                 raise FileError("is a file, not a folder", where=str(self.directory), hint="choose another output_dir")
@@ -47,20 +49,25 @@ class Snapshot:
         return self
 
     def __exit__(self, *unused: object) -> None:
+        self._writers.shutdown()
         shutil.rmtree(self._work, ignore_errors=True)
 
     def add(self, name: str, golden: Array, simulated: Array) -> None:
         """Write a tensor of both runs; four-dimensional ones are NCHW with batch, as in the model."""
         file = self._file_name(name)
         self._files[name] = file
+        both = (("golden", golden), ("simulator", simulated))
+        jobs = [self._writers.submit(self._write, self._work / kind, file, array) for kind, array in both]
         try:
-            for kind, array in (("golden", golden), ("simulator", simulated)):
-                folder = self._work / kind
-                np.save(folder / "npy" / f"{file}.npy", np.asarray(array, np.float32), allow_pickle=False)
-                if self._text:
-                    write_decimals(folder / f"{file}.txt", array)
+            for job in jobs:
+                job.result()
         except OSError as error:
             raise _unwritable(self.directory, error) from error
+
+    def _write(self, folder: Path, file: str, array: Array) -> None:
+        np.save(folder / "npy" / f"{file}.npy", np.asarray(array, np.float32), allow_pickle=False)
+        if self._text:
+            write_decimals(folder / f"{file}.txt", array)
 
     def finish(self, report: AccuracyReport) -> None:
         """Write the report and the name map, and put everything in place."""
@@ -79,7 +86,8 @@ class Snapshot:
 
     def _file_name(self, tensor: str) -> str:
         """A portable, unique file name; the toolkit turns `.` and `/` into `_`, and so do we with the rest."""
-        base = re.sub(r"[^\w-]", "_", tensor)[:180] or "_"
+        # File systems count bytes, 255 of them; what is left is for a number and the ending.
+        base = re.sub(r"[^\w-]", "_", tensor).encode()[:180].decode(errors="ignore") or "_"
         name, count = base, 1
         while name.lower() in self._taken:
             name, count = f"{base}_{count}", count + 1
@@ -103,19 +111,21 @@ def format_report(report: AccuracyReport) -> str:
     """The report as text in the toolkit's columns: entire and single, cosine and euclidean, five decimals."""
     names = [f"[{line.op}] {line.name}" for line in report.layers]
     width = max([len("layer_name"), *map(len, names)]) + 2
+    pairs = [(_pair(line.entire), _pair(line.single)) for line in report.layers]
+    column = max([18, *(len(text) for pair in pairs for text in pair)]) + 2
     text = [
         "# simulator_error: the quantized model on the simulator against the float model (golden)",
         "#   entire: the whole quantized model up to this layer; single: this layer alone, fed with golden inputs",
         "#   cos: cosine similarity (1 is perfect); euc: euclidean distance. Empty: computed inside the next layer",
         "",
-        f"{'layer_name':<{width}}{'simulator_error':<40}",
-        f"{'':<{width}}{'entire':<20}{'single':<20}",
-        f"{'':<{width}}{'cos | euc':<20}{'cos | euc':<20}",
-        "-" * (width + 40),
+        f"{'layer_name':<{width}}simulator_error",
+        f"{'':<{width}}{'entire':<{column}}single",
+        f"{'':<{width}}{'cos | euc':<{column}}cos | euc",
+        "-" * (width + 2 * column),
     ]
     text += [
-        f"{name:<{width}}{_pair(line.entire):<20}{_pair(line.single):<20}".rstrip()
-        for name, line in zip(names, report.layers, strict=True)
+        f"{name:<{width}}{entire:<{column}}{single}".rstrip()
+        for name, (entire, single) in zip(names, pairs, strict=True)
     ]
     joins = [line for line in report.layers if line.parts]
     if joins:

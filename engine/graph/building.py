@@ -31,10 +31,12 @@ class GraphBuilder:
         self._graph = self._proto.graph
         self._graph.name = title
         self._constants: set[str] = set()
+        self._arrays: dict[str, str] = {}
         self._taken: set[str] = {v.name or "" for v in model.graph.inputs} | set(model.graph.initializers)
-        self._taken.update(v.name or "" for node in model.graph for v in node.outputs)
+        # Subgraphs too: a new tensor of an inner tensor's name would be shadowed by it, which ONNX forbids.
+        self._taken.update(v.name or "" for node in model.graph.all_nodes() for v in node.outputs)
         for value in model.graph.inputs:
-            self._graph.input.append(ir.to_proto(value))
+            self._graph.input.append(ir.serde.serialize_value(value))
         self._protos: dict[ir.Node, onnx.NodeProto] = {}
 
     def name(self, base: str) -> str:
@@ -55,7 +57,7 @@ class GraphBuilder:
         """Add a copy of a node of the model that reads and writes tensors under other names, in subgraphs too."""
         proto = self._protos.get(node)
         if proto is None:
-            proto = self._protos[node] = ir.to_proto(node)
+            proto = self._protos[node] = ir.serde.serialize_node(node)
             proto.ClearField("metadata_props")
             proto.ClearField("name")
         copied = self._graph.node.add()
@@ -80,29 +82,32 @@ class GraphBuilder:
         if name not in self._constants:
             tensor = self._model.graph.initializers[name].const_value
             assert tensor is not None
-            proto = ir.to_proto(tensor)
+            proto = ir.serde.serialize_tensor(tensor)
             proto.name = name
             self._graph.initializer.append(proto)
             self._constants.add(name)
         return name
 
     def array(self, key: str, array: Array) -> str:
-        """A new constant; the same `key` (which becomes its name) is added once."""
-        if key not in self._constants:
-            self._graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), key))
-            self._constants.add(key)
-            self._taken.add(key)
-        return key
+        """The name of a new constant, made from `key`; the same `key` is added once."""
+        if key not in self._arrays:
+            # The model may have a tensor of that name: batch normalizations call theirs `NAME.scale`.
+            self._arrays[key] = self.name(key)
+            self._graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), self._arrays[key]))
+        return self._arrays[key]
 
     def output(self, name: str) -> None:
         """Let `name` be an output of the built graph."""
         self._graph.output.add(name=name)
 
-    def alias(self, source: str, name: str) -> None:
-        """Let the built graph give `source` out under the model's own name of it."""
-        if source != name:
-            self._graph.node.append(onnx.helper.make_node("Identity", [source], [name]))
-        self.output(name)
+    def give(self, source: str, base: str) -> str:
+        """Let the built graph give `source` out; returns the output's name, made from `base`.
+
+        A copy, since ONNX Runtime gives out no graph input, no constant, and no tensor twice.
+        """
+        output = self.node("Identity", [source], base)
+        self.output(output)
+        return output
 
     def build(self) -> onnx.ModelProto:
         """The model built so far."""

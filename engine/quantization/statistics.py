@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,12 +16,16 @@ import onnx_ir as ir
 
 from engine.errors import DatasetError, QuantizationError
 from engine.graph.building import GraphBuilder
-from engine.graph.query import constant
+from engine.graph.query import constant, static_shape
 from engine.ort import make_session, run
 from engine.progress import Progress
 
 Array = np.ndarray[Any, Any]
 Sample = Mapping[str, Array]
+
+# What the tensors of all samples that run at once may need together; beyond it, fewer run at once. ONNX Runtime's
+# memory arenas take up to four times what is needed.
+_IN_FLIGHT_BYTES = 1 << 28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,22 +39,26 @@ class Statistics:
 def collect(model: ir.Model, samples: Iterable[Sample], total: int, progress: Progress) -> Statistics:
     """Run the float graph over `samples` and note every float tensor's exact minimum and maximum.
 
-    The extremes are taken inside the graph, so that only two short vectors a sample leave it; samples are read and run
-    as they come, one on each core. Raises DatasetError without samples, QuantizationError when a tensor becomes
-    infinite or not a number, and Cancelled.
+    The extremes are taken inside the graph, so that only two numbers a tensor leave it; samples are read and run
+    as they come, several at once where memory allows. `total` is the number of samples, 0 when unknown. Raises
+    DatasetError without samples, QuantizationError when a tensor becomes infinite or not a number, and Cancelled.
     """
     proto, names, derived = measuring_graph(model)
-    workers = max(1, os.cpu_count() or 1)
+    cores = os.cpu_count() or 1
     # One thread a sample keeps all cores busier than many threads in one: small layers do not split well.
-    session = make_session(proto, threads=1)
+    workers = max(1, min(cores, total or cores, _IN_FLIGHT_BYTES // max(1, largest_working_set(model))))
+    # Unoptimized: with every tensor measured there is nothing left to fuse, so looking for it would only cost time.
+    session = make_session(proto, optimization="none", threads=cores // workers)
+    del proto  # the session holds its own copy of the weights
     low = np.full(len(names), np.inf, np.float32)
     high = np.full(len(names), -np.inf, np.float32)
     done = 0
     progress.step("calibrate", 0, total)
     for result in _in_parallel(session, samples, workers):
-        np.minimum(low, result[0], out=low)
-        np.maximum(high, result[1], out=high)
-        broken = ~(np.isfinite(result[0]) & np.isfinite(result[1]))
+        lowest, highest = np.array(result, np.float32).reshape(2, len(names))
+        np.minimum(low, lowest, out=low)
+        np.maximum(high, highest, out=high)
+        broken = ~(np.isfinite(lowest) & np.isfinite(highest))
         if broken.any():
             tensor = names[int(np.argmax(broken))]
             raise QuantizationError(
@@ -111,39 +120,106 @@ _SAME_VALUES = {
 }
 
 
-def measuring_graph(model: ir.Model) -> tuple[onnx.ModelProto, list[str], list[tuple[str, DerivedRange]]]:
-    """The float graph with two outputs, the minimum and maximum of each named tensor, and the ranges that follow.
+# These make no NaN of finite numbers: at worst they overflow, which their extremes show.
+_FINITE = {
+    "Abs", "Add", "AveragePool", "Ceil", "Clip", "Concat", "Conv", "ConvTranspose", "Elu", "Erf", "Exp", "Floor",
+    "Gather", "GatherElements", "GatherND", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid",
+    "HardSwish", "LSTM", "GRU", "RNN", "LeakyRelu", "MatMul", "Max", "MaxPool", "Mean", "Min", "Mish", "Mul", "Neg",
+    "PRelu", "Pad", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Relu", "Resize", "Round", "Selu", "Sigmoid",
+    "Sign", "Slice", "Softmax", "Softplus", "Split", "Sub", "Sum", "Tanh", "Where", *_SAME_VALUES,
+}  # fmt: skip
 
-    Nothing is measured twice: the extremes of a Relu, Clip or reordering follow exactly from its input's.
+
+def measuring_graph(model: ir.Model) -> tuple[onnx.ModelProto, list[str], list[tuple[str, DerivedRange]]]:
+    """The float graph, the tensors that it measures, and the ranges that follow from theirs.
+
+    Its outputs are the minima of these tensors, then their maxima, all scalars. Nothing is measured twice: the extremes
+    of a Relu, Clip or reordering follow exactly from its input's. Where the first NaN of a run arises, both extremes
+    are NaN, as numpy's would be.
     """
-    builder = GraphBuilder(model, "statistics")
-    measured: list[str] = []
-    derived: list[tuple[str, DerivedRange]] = []
+    measuring = _Measuring(model)
     for value in model.graph.inputs:
-        if value.dtype == ir.DataType.FLOAT:
-            measured.append(value.name or "")
+        if value.dtype == ir.DataType.FLOAT and _elements(value):
+            measuring.measure(value.name or "")
     for node in model.graph:
-        builder.copy_plain(node)
+        measuring.builder.copy_plain(node)
+        rule = _derive(node)
         for value in node.outputs:
             if not value.name or value.dtype != ir.DataType.FLOAT or not _elements(value):
                 continue
-            rule = _derive(node)
             if rule is None:
-                measured.append(value.name)
+                measuring.measure(value.name, may_be_nan=_may_make_nan(node))
             else:
-                derived.append((value.name, rule))
-    shape = builder.array("statistics.one", np.array([1], np.int64))
-    for kind in ("Min", "Max"):
-        parts = []
-        for tensor in measured:
+                measuring.derived.append((value.name, rule))
+    if not measuring.names:
+        raise QuantizationError("the model has no float tensors", hint="build it without quantization")
+    return measuring.build(), measuring.names, measuring.derived
+
+
+class _Measuring:
+    """A copy of the graph in which each tensor is measured right behind the node that makes it.
+
+    There it is still in the processor's cache, and ONNX Runtime can let go of it soonest.
+    """
+
+    def __init__(self, model: ir.Model) -> None:
+        self.builder = GraphBuilder(model, "statistics")
+        self.names: list[str] = []
+        self.derived: list[tuple[str, DerivedRange]] = []
+        self._extremes: dict[str, list[str]] = {"Min": [], "Max": []}
+
+    def measure(self, tensor: str, *, may_be_nan: bool = False) -> None:
+        builder = self.builder
+        self.names.append(tensor)
+        # ONNX Runtime's extremes pass over NaN, and 0 times the tensor sums up to NaN where they should show one.
+        doubt = ""
+        if may_be_nan:
+            zeros = builder.node("Mul", [tensor, builder.array("statistics.zero", np.float32(0))], f"{tensor}.zeros")
+            doubt = builder.node("ReduceSum", [zeros], f"{tensor}.doubt", keepdims=0)
+        for kind, extremes in self._extremes.items():
             extreme = builder.node(f"Reduce{kind}", [tensor], f"{tensor}.{kind}", keepdims=0)
-            parts.append(builder.node("Reshape", [extreme, shape], f"{extreme}.flat"))
-        builder.output(builder.node("Concat", parts, f"statistics.{kind}", axis=0))
-    return builder.build(), measured, derived
+            if doubt:
+                extreme = builder.node("Add", [extreme, doubt], f"{extreme}.checked")
+            extremes.append(extreme)
+
+    def build(self) -> onnx.ModelProto:
+        for extreme in [*self._extremes["Min"], *self._extremes["Max"]]:
+            self.builder.output(extreme)
+        return self.builder.build()
+
+
+def largest_working_set(model: ir.Model) -> int:
+    """Bytes of the tensors that are alive at once, at the worst moment of a run in the graph's order."""
+    last: dict[ir.Value, int] = {}
+    for position, node in enumerate(model.graph):
+        last.update((value, position) for value in node.inputs if value is not None)
+    last.update((value, len(last)) for value in model.graph.outputs)
+    ending: dict[int, list[ir.Value]] = collections.defaultdict(list)
+    for value, position in last.items():
+        ending[position].append(value)
+    alive = largest = sum(_bytes(v) for v in model.graph.inputs)
+    for position, node in enumerate(model.graph):
+        alive += sum(_bytes(v) for v in node.outputs if v in last)
+        largest = max(largest, alive)
+        alive -= sum(_bytes(v) for v in ending[position] if not v.is_initializer())
+    return largest
+
+
+def _bytes(value: ir.Value) -> int:
+    if value.shape is None or value.dtype is None or not value.shape.is_static():
+        return 0
+    return math.ceil(math.prod(static_shape(value)) * value.dtype.itemsize)
 
 
 def _elements(value: ir.Value) -> bool:
     return value.shape is not None and 0 not in value.shape.dims
+
+
+def _may_make_nan(node: ir.Node) -> bool:
+    if node.op_type not in _FINITE or any(value.is_graph_output() for value in node.outputs):
+        return True
+    arrays = (constant(value) for value in node.inputs)
+    return any(a is not None and a.dtype.kind == "f" and not np.isfinite(a).all() for a in arrays)
 
 
 def _derive(node: ir.Node) -> DerivedRange | None:

@@ -52,7 +52,7 @@ def _key(node: ir.Node, contents: dict[ir.Value, Hashable]) -> Hashable | None:
         if attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
             return None
         value = attr.value
-        if isinstance(value, ir.TensorProtocol):
+        if attr.type == ir.AttributeType.TENSOR:
             value = (value.dtype, tuple(value.shape.numpy()), value.tobytes())
         elif not isinstance(value, Hashable):
             return None
