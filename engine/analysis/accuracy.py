@@ -14,6 +14,7 @@ from engine.analysis.comparing import ComparedPart, ComparedTensor, compare
 from engine.analysis.snapshot import Snapshot
 from engine.errors import QuantizationError
 from engine.graph.layers import Layer
+from engine.graph.query import static_shape
 from engine.ort import make_session, run
 from engine.progress import Progress
 from engine.quantization.table import Table
@@ -66,9 +67,8 @@ def analyze(
         for v in model.graph.outputs
         if v.name in by_name
     }
-    report = AccuracyReport(
-        tuple(lines), outputs, 1, time.perf_counter() - started, warnings=tuple(_warnings(lines, outputs))
-    )
+    warnings = [*_warnings(lines), *_faint_outputs(model, layers, table, comparison.tensors, totals, by_name)]
+    report = AccuracyReport(tuple(lines), outputs, 1, time.perf_counter() - started, warnings=tuple(warnings))
     progress.step("analyse", 3, 3)
     if snapshot is not None:
         for index, tensor in enumerate(comparison.tensors):
@@ -100,7 +100,7 @@ def _part(part: ComparedPart, totals: Mapping[str, float]) -> PartError:
     )
 
 
-def _warnings(lines: list[LayerError], outputs: Mapping[str, ErrorPair]) -> list[str]:
+def _warnings(lines: list[LayerError]) -> list[str]:
     found = []
     for line in lines:
         if line.entire is not None and math.isinf(line.entire.euclidean):
@@ -120,4 +120,36 @@ def _warnings(lines: list[LayerError], outputs: Mapping[str, ErrorPair]) -> list
                     f"{place} has cosine {part.single.cosine:.5f} "
                     f"although the join as a whole has {line.entire.cosine:.5f}"
                 )
+    return found
+
+
+def _faint_outputs(
+    model: ir.Model,
+    layers: tuple[Layer, ...],
+    table: Table,
+    tensors: tuple[ComparedTensor, ...],
+    totals: Mapping[str, float],
+    lines: Mapping[str, LayerError],
+) -> list[str]:
+    """Outputs that hold next to nothing on this sample, such as a detector's without an object: noise against noise."""
+    found = []
+    compared = {tensor.name: tensor for tensor in tensors}
+    for layer in layers:
+        for value in model.graph.outputs:
+            tensor, row = compared.get(value.name or ""), table.quantizer(value.name or "")
+            if value.name not in layer.outputs or tensor is None or tensor.entire is None or row is None:
+                continue
+            size = math.prod(static_shape(value))
+            typical = math.sqrt(totals[tensor.entire.float_squares] / size)
+            # Half a step is what rounding alone moves a value by.
+            if not 0 < typical < (row.scale or 0.0) / 2:
+                continue
+            before = lines.get(layer.inputs[0]) if layer.inputs else None
+            better = (
+                f"; judge by {before.name!r}, cosine {before.entire.cosine:.5f}" if before and before.entire else ""
+            )
+            found.append(
+                f"output {value.name!r} is mostly smaller than one {row.dtype} step on this sample, "
+                f"so that its cosine says little{better}"
+            )
     return found
