@@ -30,7 +30,7 @@ from engine.graph.query import static_shape
 from engine.progress import Progress
 from engine.quantization.dataset import Dataset, read_sample
 from engine.quantization.preprocessing import InputSpec, from_caller, input_specs
-from engine.quantization.quantize import float_values, given_only, quantize, to_float16
+from engine.quantization.quantize import check_settings, float_values, given_only, quantize, to_float16
 from engine.quantization.statistics import collect
 from engine.quantization.table import Table
 from engine.simulator.runner import Simulator
@@ -196,7 +196,9 @@ class Session:
         started = time.perf_counter()
         samples = 0
         own = [v for v in float_values(loaded.model) if given(v) is not None]
+        half = "float16" in self.config.target.precisions
         if do_quantization and dataset is not None:
+            check_settings(self.config)
             data = Dataset(_path(dataset, "dataset"), specs)
             statistics = collect(loaded.model, data, len(data), progress)
             samples = statistics.samples
@@ -206,8 +208,14 @@ class Session:
             raise DatasetError("quantization needs a dataset", where="dataset", hint="name a file that lists samples")
         elif own:
             table = given_only(loaded.model, loaded.layers)
+            if not half and any(row.dtype == "float16" for row in table.rows.values()):
+                raise DatasetError(
+                    f"some tensors came without parameters, and {self.config.target_platform} has no float16",
+                    where="dataset",
+                    hint="name a file that lists samples",
+                )
         else:
-            if "float16" not in self.config.target.precisions:
+            if not half:
                 raise ConfigError(
                     f"{self.config.target_platform} has no float16", where="do_quantization", hint="quantize the model"
                 )

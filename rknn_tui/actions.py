@@ -40,7 +40,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("page_up", "a page up", ("pageup",)),
     Action("first", "first layer", ("g", "home")),
     Action("last", "last layer", ("G", "end")),
-    Action("screenshot", "write the screen to an SVG file in this folder", ()),
+    Action("screenshot", "write the screen to an SVG file in this folder", ("Y",)),
     Action("messages", "all messages, in full", ("m",)),
     Action("restart", "restart the engine after it ended", ("r",)),
     Action("commands", "find and run a command", (":", "ctrl+p")),

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,19 @@ import onnx_ir as ir
 from engine.config import Config
 from engine.errors import EngineError, FileError
 from engine.files.writing import replacing
-from engine.ort import LARGEST_MODEL
+from engine.graph.given import given
+from engine.graph.provenance import sources
+from engine.graph.query import constant, static_shape
+from engine.ort import LARGEST_MODEL, make_session
 from engine.quantization.table import LARGEST_CFG, Table, from_cfg, to_cfg
 
 FORMAT, VERSION = "rknn-tui", 1
 _MANIFEST, _GRAPH, _TABLE = "manifest.json", "graph.onnx", "table.cfg"
 _LIMITS = {_MANIFEST: 1 << 20, _GRAPH: LARGEST_MODEL, _TABLE: LARGEST_CFG}
+_LARGEST_BATCH = 1 << 16
+_AGAIN = "export it again"
+# What Python's zip and JSON readers raise on bytes that are neither.
+_DAMAGE = (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, OverflowError)
 # Zip wants a date; a fixed one keeps equal builds equal.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -88,21 +96,58 @@ def read(path: str | Path) -> Package:
                     hint="update the program",
                 )
             data = {name: _checked(archive, name, manifest, where) for name in (_GRAPH, _TABLE)}
-        proto = onnx.ModelProto()
-        proto.ParseFromString(data[_GRAPH])
+        precision, batch = manifest["precision"], manifest["batch"]
+        if precision not in ("int8", "int16", "float16") or type(batch) is not int or not 0 < batch <= _LARGEST_BATCH:
+            raise FileError(f"says precision {precision!r:.40} and batch {batch!r:.40}", where=where, hint=_AGAIN)
         return Package(
-            ir.from_proto(proto),
+            _graph(data[_GRAPH], where),
             from_cfg(data[_TABLE].decode(), where=f"{where}: {_TABLE}"),
             Config.from_mapping(manifest["config"]),
-            str(manifest["precision"]),
-            int(manifest["batch"]),
+            precision,
+            batch,
         )
     except EngineError:
         raise
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError) as error:
-        raise FileError(
-            f"is not a package of this tool, or is damaged: {error}", where=where, hint="export it again"
-        ) from error
+    except _DAMAGE as error:
+        raise FileError(f"is not a package of this tool, or is damaged: {error}", where=where, hint=_AGAIN) from error
+
+
+def _graph(data: bytes, where: str) -> ir.Model:
+    """The graph, looked over as far as anybody reads it, so that a forged one is found out here. Raises FileError."""
+    try:
+        proto = onnx.ModelProto()
+        proto.ParseFromString(data)
+        # A tensor may name a file to hold its numbers; ours never do, and no file but the package is to be opened.
+        if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in _tensors(proto.graph)):
+            raise FileError("has a graph that refers to other files", where=where, hint=_AGAIN)
+        make_session(data, optimization="none")
+        model: ir.Model = ir.from_proto(proto)
+        for node in model.graph:
+            sources(node)
+        for value in [*model.graph.inputs, *(v for node in model.graph for v in node.outputs if v.name)]:
+            static_shape(value)
+            given(value)
+        for value in model.graph.initializers.values():
+            constant(value)
+            given(value)
+        return model
+    except FileError:
+        raise
+    except Exception as error:  # protobuf and onnx_ir raise many classes without a common base
+        raise FileError(f"holds a graph that cannot be read: {error}", where=where, hint=_AGAIN) from error
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            for body in (attribute.g, *attribute.graphs):
+                yield from _tensors(body)
 
 
 def is_package(path: str | Path) -> bool:
@@ -110,7 +155,7 @@ def is_package(path: str | Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return _MANIFEST in archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except _DAMAGE:
         return False
 
 
@@ -127,7 +172,7 @@ def _head(path: Path) -> bytes:
 def _member(archive: zipfile.ZipFile, name: str, where: str) -> bytes:
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size > _LIMITS[name]:
-        raise FileError(f"member {name!r} is compressed or too large", where=where, hint="export it again")
+        raise FileError(f"member {name!r} is compressed or too large", where=where, hint=_AGAIN)
     return archive.read(info)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from engine.graph.layers import Layer
-from engine.graph.query import attribute, constant, sole_consumer, static_shape
+from engine.graph.query import attribute, sole_consumer, static_shape
 from engine.summaries import LayerSummary, TensorSummary
 
 _LAYOUT = "rknn_tui.layout"
@@ -26,8 +26,6 @@ def mark_layouts(model: ir.Model) -> None:
 def _transposed_first(value: ir.Value) -> bool:
     node = sole_consumer(value)
     while node is not None and node.op_type in _PREPROCESSING:
-        if any(v is not None and constant(v) is None and not v.uses() for v in node.inputs):
-            return False
         value = node.outputs[0]
         node = sole_consumer(value)
     return node is not None and node.op_type == "Transpose" and list(attribute(node, "perm", [])) == [0, 3, 1, 2]

@@ -79,17 +79,20 @@ def _layer(op: str, nodes: tuple[ir.Node, ...]) -> Layer:
 
 def _captured(node: ir.Node) -> list[ir.Value]:
     """Tensors of this graph that the node's subgraphs read."""
-    found = []
-    for attr in node.attributes.values():
-        if attr.type == ir.AttributeType.GRAPH:
-            body = attr.as_graph()
-            own = (
-                {v for inner in body.all_nodes() for v in inner.outputs}
-                | set(body.inputs)
-                | set(body.initializers.values())
-            )
-            found += [v for inner in body.all_nodes() for v in inner.inputs if v is not None and v not in own]
-    return found
+    return [
+        value
+        for attr in node.attributes.values()
+        if attr.type == ir.AttributeType.GRAPH
+        for inner in attr.as_graph().all_nodes()
+        for value in inner.inputs
+        if value is not None and value.graph is node.graph
+    ]
+
+
+def _reader(value: ir.Value) -> ir.Node | None:
+    """The node that alone reads `value`, if it stands in the same graph and not in a branch of an If."""
+    reader = sole_consumer(value)
+    return reader if reader is not None and reader.graph is value.graph else None
 
 
 def _fuse(node: ir.Node, position: dict[ir.Node, int]) -> tuple[tuple[ir.Node, ...], str]:
@@ -100,7 +103,7 @@ def _fuse(node: ir.Node, position: dict[ir.Node, int]) -> tuple[tuple[ir.Node, .
         if swish is not None:
             return (node, swish), "exSwish"
         return (node,), op
-    if op not in _ACTIVATED or (op in ("Gemm", "MatMul") and constant(node.inputs[1]) is None):
+    if op not in _ACTIVATED or (op in CONVOLUTIONS and not _convolves(node)):
         return (node,), op
     out = node.outputs[0]
     if op in CONVOLUTIONS:
@@ -110,7 +113,7 @@ def _fuse(node: ir.Node, position: dict[ir.Node, int]) -> tuple[tuple[ir.Node, .
             product = _swish(sigmoid) if sigmoid is not None else None
             if sigmoid is not None and product in readers and len(out.uses()) == 2:
                 return (node, sigmoid, product), op + "ExSwish"
-    reader = sole_consumer(out)
+    reader = _reader(out)
     # A tensor with a grid of its own from the source model is quantized where that model quantizes it.
     if reader is None or given(out) is not None:
         return (node,), op
@@ -130,7 +133,7 @@ def _fuse(node: ir.Node, position: dict[ir.Node, int]) -> tuple[tuple[ir.Node, .
 
 def _activation(node: ir.Node) -> ir.Node | None:
     """The Relu, or Clip between constants, that alone reads the node's output."""
-    reader = sole_consumer(node.outputs[0])
+    reader = _reader(node.outputs[0])
     if reader is None or given(node.outputs[0]) is not None:
         return None
     if reader.op_type == "Relu":
@@ -141,11 +144,19 @@ def _activation(node: ir.Node) -> ir.Node | None:
 
 
 def _swish(sigmoid: ir.Node) -> ir.Node | None:
-    """The Mul of x * sigmoid(x), if nothing else reads the sigmoid."""
-    product = sole_consumer(sigmoid.outputs[0])
+    """The Mul of x * sigmoid(x), if nothing else reads the sigmoid and it has no grid of its own."""
+    gate = sigmoid.outputs[0]
+    product = _reader(gate)
     if product is None or product.op_type != "Mul" or sigmoid.inputs[0] not in product.inputs:
         return None
-    return product
+    return product if given(gate) is None else None
+
+
+def _convolves(node: ir.Node) -> bool:
+    """Whether `node` is a convolution, or a product with a constant, which the NPU runs as one."""
+    if node.op_type not in CONVOLUTIONS:
+        return False
+    return node.op_type not in ("Gemm", "MatMul") or constant(node.inputs[1]) is not None
 
 
 def _is_residual_add(add: ir.Node, out: ir.Value, position: dict[ir.Node, int]) -> bool:
@@ -158,7 +169,7 @@ def _is_residual_add(add: ir.Node, out: ir.Value, position: dict[ir.Node, int]) 
     if other.shape is None or out.shape is None or static_shape(other) != static_shape(out):
         return False
     rival = other.producer()
-    if rival is None or rival.op_type not in CONVOLUTIONS or sole_consumer(other) is not add:
+    if rival is None or not _convolves(rival) or sole_consumer(other) is not add or given(other) is not None:
         return True
     me = out.producer()
     return me is not None and position[rival] < position[me]

@@ -56,6 +56,7 @@ def fake_quantize(values: Array, scale: float, zero_point: int, dtype: str = "in
         result: Array = ((grid - zero_point) * scale).astype(np.float32)
         return result
     width = step(scale)
-    grid = np.clip(np.rint(values.astype(np.float32) / width) + np.float32(zero_point), smallest, largest)
+    with np.errstate(over="ignore"):  # what overflows is clipped
+        grid = np.clip(np.rint(values.astype(np.float32) / width) + np.float32(zero_point), smallest, largest)
     rounded: Array = ((grid - np.float32(zero_point)) * width).astype(np.float32)
     return rounded

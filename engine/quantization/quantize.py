@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from engine.config import Config
-from engine.errors import NotYetError
+from engine.errors import NotYetError, QuantizationError
 from engine.graph.given import GivenParameters, given
 from engine.graph.layers import FLOATS, Layer
 from engine.graph.query import constant
@@ -32,6 +32,14 @@ def quantize(model: ir.Model, layers: tuple[Layer, ...], statistics: Statistics,
     Tensors whose parameters came with the source model keep them. Raises NotYetError for settings without an
     implementation.
     """
+    check_settings(config)
+    ranges = share_ranges(model, statistics)
+    half = final_softmax(model) if "float16" in config.target.precisions else set()
+    return _fill(model, layers, ranges, statistics.ranges, half)
+
+
+def check_settings(config: Config) -> None:
+    """Raise NotYetError for settings without an implementation."""
     if config.quantized_algorithm != "normal":
         raise NotYetError(
             f"quantized_algorithm {config.quantized_algorithm!r} is not available yet", hint="use 'normal'"
@@ -40,9 +48,6 @@ def quantize(model: ir.Model, layers: tuple[Layer, ...], statistics: Statistics,
         raise NotYetError(
             f"quantized_dtype {config.quantized_dtype!r} is not available yet", hint="use 'asymmetric_quantized-8'"
         )
-    ranges = share_ranges(model, layers, statistics)
-    half = final_softmax(model) if "float16" in config.target.precisions else set()
-    return _fill(model, layers, ranges, statistics.ranges, half)
 
 
 def given_only(model: ir.Model, layers: tuple[Layer, ...]) -> Table:
@@ -109,16 +114,30 @@ def _fill(
             twins[twin_int8(name)] = row
         else:
             rows[name] = row
-    table = Table({**rows, **_operand_rows(model), **twins})
+    rows = {**rows, **_operand_rows(model)}
+    table = Table({**rows, **twins})
     for layer in layers:
         if table.precision(layer.name) == "float16":
             for name in layer.inputs:
                 read = table.quantizer(name)
                 if read is not None:
+                    _refuse_taken(twin_float16(name), name, rows)
                     table.rows[twin_float16(name)] = Row(
                         "float16", read.min, read.max, ori_min=read.ori_min, ori_max=read.ori_max
                     )
+    for name, row in rows.items():
+        if row.dtype in ("float16", "float32"):
+            _refuse_taken(twin_int8(name), name, rows)
     return table
+
+
+def _refuse_taken(twin: str, tensor: str, rows: dict[str, Row]) -> None:
+    if twin in rows:
+        raise QuantizationError(
+            f"the model has a tensor of the name that the copy of {tensor!r} in another precision needs",
+            where=f"tensor {twin!r}",
+            hint="rename that tensor in the source model",
+        )
 
 
 def _row(used: Range, seen: Range, own: GivenParameters | None) -> Row:

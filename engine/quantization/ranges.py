@@ -9,16 +9,18 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import onnx_ir as ir
 
-from engine.graph.layers import Layer
 from engine.graph.query import attribute, sole_consumer
 from engine.quantization.statistics import Statistics
 
 Range = tuple[float, float]
 
-# Beyond these inputs the activation is flat to within one int8 step of its output.
-_SATURATION: dict[str, Range] = {"Sigmoid": (-7.0, 7.0), "Tanh": (-3.2, 3.2), "HardSwish": (-3.0, math.inf)}
+_WITHOUT_END = (-math.inf, math.inf)
+# Beyond these inputs the activation is flat to within one int8 step of its output. Ranges are float32 throughout.
+_TANH = float(np.float32(3.2))
+_SATURATION: dict[str, Range] = {"Sigmoid": (-7.0, 7.0), "Tanh": (-_TANH, _TANH), "HardSwish": (-3.0, math.inf)}
 
 # The output holds exactly the input's values, so that one range serves both.
 _SAME_VALUES = {
@@ -35,58 +37,61 @@ class _Ranges:
     def set(self, value: ir.Value, new: Range) -> None:
         name = value.name or ""
         if name in self.use:
-            low, high = self.clip.get(name, (-math.inf, math.inf))
+            low, high = self.clip.get(name, _WITHOUT_END)
             self.use[name] = (max(new[0], low), min(new[1], high))
 
     def get(self, value: ir.Value | None) -> Range | None:
         return self.use.get(value.name or "") if value is not None else None
 
 
-def share_ranges(model: ir.Model, layers: tuple[Layer, ...], statistics: Statistics) -> dict[str, Range]:
+def share_ranges(model: ir.Model, statistics: Statistics) -> dict[str, Range]:
     """The range in use of every measured tensor.
 
-    Against the flow: a layer's inner tensor before Relu or Clip, and a producer that only one MaxPool, Slice, linear
-    Resize or reordering reads, take their reader's output range; the input of a saturating activation is clipped to
-    where it is not flat. With the flow: reorderings, nearest Resize, AveragePool and a MaxPool whose input has other
-    readers take their input's range; Concat takes the union of its inputs'.
+    Against the flow: a tensor that only one Relu, Clip, MaxPool, Slice, linear Resize or reordering reads takes its
+    reader's output range; one that only saturating activations read is clipped to where one of them is not flat.
+    With the flow: reorderings, nearest Resize, AveragePool and a MaxPool whose input has other readers take their
+    input's range; Concat takes the union of its inputs'. Inputs and outputs of the graph keep what was observed.
     """
     ranges = _Ranges(dict(statistics.ranges), {})
-    swish = {node for layer in layers if "xSwish" in layer.op for node in layer.nodes}
     nodes = list(model.graph)
     for node in reversed(nodes):
-        _against_the_flow(node, ranges, node in swish)
+        _against_the_flow(node, ranges)
     for node in nodes:
         _with_the_flow(node, ranges)
     return ranges.use
 
 
-def _against_the_flow(node: ir.Node, ranges: _Ranges, in_swish: bool) -> None:
+def _against_the_flow(node: ir.Node, ranges: _Ranges) -> None:
     source = node.inputs[0] if node.inputs else None
     if source is None or ranges.get(source) is None or source.is_graph_output() or source.is_graph_input():
         return
     out = ranges.get(node.outputs[0])
-    saturation = None if in_swish else _saturation(node)
-    if saturation is not None and all(use.node.op_type == node.op_type for use in source.uses()):
+    saturation = _saturation(source)
+    if saturation != _WITHOUT_END:
         name = source.name or ""
         low, high = ranges.use[name]
         ranges.clip[name] = saturation
         # A tensor that lies wholly beyond the saturation keeps a range that contains 0 and its nearer bound.
         ranges.use[name] = (min(max(low, saturation[0]), saturation[1]), max(min(high, saturation[1]), saturation[0]))
     elif out is not None and sole_consumer(source) is node:
-        producer = source.producer()
-        activated = node.op_type in ("Relu", "Clip") and producer is not None
-        moved = (
-            node.op_type in ("MaxPool", "Slice") or node.op_type in _SAME_VALUES - {"Split"} or node.op_type == "Resize"
-        )
-        if activated or moved:
+        narrowed = node.op_type in ("Relu", "Clip", "MaxPool", "Slice")
+        # Cubic interpolation overshoots, so that its output's range says little of its input's.
+        resized = node.op_type == "Resize" and attribute(node, "mode", "nearest") in ("nearest", "linear")
+        if narrowed or resized or node.op_type in _SAME_VALUES - {"Split"}:
             ranges.set(source, out)
 
 
-def _saturation(node: ir.Node) -> Range | None:
-    if node.op_type == "HardSigmoid":
-        alpha, beta = float(attribute(node, "alpha", 0.2)), float(attribute(node, "beta", 0.5))
-        return (-beta / alpha, (1 - beta) / alpha) if alpha > 0 else None
-    return _SATURATION.get(node.op_type)
+def _saturation(value: ir.Value) -> Range:
+    """Where at least one of the activations that read `value` is not flat; without end if anything else reads it."""
+    low, high = math.inf, -math.inf
+    for use in value.uses():
+        one = _SATURATION.get(use.node.op_type, _WITHOUT_END)
+        if use.node.op_type == "HardSigmoid":
+            alpha, beta = float(attribute(use.node, "alpha", 0.2)), float(attribute(use.node, "beta", 0.5))
+            if alpha > 0:
+                one = float(np.float32(-beta / alpha)), float(np.float32((1 - beta) / alpha))
+        low, high = min(low, one[0]), max(high, one[1])
+    return low, high
 
 
 def _with_the_flow(node: ir.Node, ranges: _Ranges) -> None:

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable
-from typing import Any, TypeAlias
 
 import yaml
 
 from engine.errors import QuantizationError
+from engine.quantization.cfg_text import Entry, read_yaml
+from engine.quantization.parameters import LIMITS
 
 _KEYS = ("qtype", "qmethod", "dtype", "min", "max", "scale", "zero_point", "ori_min", "ori_max")
+_DTYPES = (*LIMITS, "float16", "float32")
+# Scales become float32 when they are used.
+_LARGEST_SCALE = 3.4028234663852886e38
 # A row is a few hundred bytes; the largest real models have some thousand tensors.
 LARGEST_CFG = 64 << 20
 
@@ -75,88 +80,129 @@ def twin_float16(tensor: str) -> str:
     return f"{tensor}__float16"
 
 
-CfgValue: TypeAlias = "str | list[float] | list[int]"
-
-
 def to_cfg(table: Table) -> str:
     """The table as cfg text: four spaces, dash and three spaces, floats in full, `[]` for float rows."""
     lines = []
     if table.wishes:
         lines.append("custom_quantize_layers:")
-        lines += [f"    {_key(name)}: {precision}" for name, precision in table.wishes.items()]
+        lines += [f"{_key(name)} {precision}" for name, precision in table.wishes.items()]
     else:
         lines.append("custom_quantize_layers: {}")
     lines.append("quantize_parameters:" if table.rows else "quantize_parameters: {}")
     for name, row in table.rows.items():
-        lines.append(f"    {_key(name)}:")
+        lines.append(_key(name))
         lines += [f"        qtype: {row.qtype}", f"        qmethod: {row.qmethod}", f"        dtype: {row.dtype}"]
         for key in _KEYS[3:]:
             value = getattr(row, key)
-            lines += [f"        {key}: []"] if value is None else [f"        {key}:", f"        -   {value!r}"]
+            lines += [f"        {key}: []"] if value is None else [f"        {key}:", f"        -   {_number(value)}"]
     return "\n".join(lines) + "\n"
 
 
+_PLAIN_NAME = re.compile(r"[A-Za-z_/][A-Za-z0-9_/.-]*")
+_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+# YAML allows a key of at most 1024 characters before its colon; a longer one needs a question mark.
+_LONGEST_PLAIN_KEY = 1000
+
+
 def _key(name: str) -> str:
-    """`name` as a YAML key, quoted only where plain text would be read as something else."""
-    text: str = yaml.safe_dump({name: 0}, allow_unicode=True, width=1 << 30)
-    return text[: text.rindex(": 0")]
+    """An entry's beginning, with its colon; `name` is quoted only where plain text would be read as something else."""
+    text = name
+    if not _PLAIN_NAME.fullmatch(name) or name.lower() in _YAML_WORDS:
+        text = yaml.safe_dump(name, allow_unicode=True, width=1 << 30).removesuffix("...\n").removesuffix("\n")
+        if not text.isprintable():
+            text = yaml.safe_dump(name, default_style='"', width=1 << 30).removesuffix("\n")
+    return f"    {text}:" if len(text) <= _LONGEST_PLAIN_KEY else f"    ? {text}\n    :"
+
+
+def _number(value: float) -> str:
+    """A number in full, written so that YAML 1.1 reads it as one: it wants a point before an exponent."""
+    if isinstance(value, int):
+        return repr(value)
+    text = repr(float(value))
+    if not math.isfinite(value):
+        return text.replace("inf", ".inf").replace("nan", ".nan")
+    return text if "." in text else text.replace("e", ".0e")
 
 
 def from_cfg(text: str, *, where: str = "cfg") -> Table:
-    """The table in cfg text. Raises QuantizationError naming line and column, or the row and key, that is wrong."""
+    """The table in cfg text, anchors and aliases included; unknown keys are passed over.
+
+    Raises QuantizationError naming the line and column of what is wrong.
+    """
     if len(text) > LARGEST_CFG:
         raise QuantizationError("is too large for a cfg", where=where)
-    try:
-        data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{where} line {mark.line + 1}, column {mark.column + 1}" if mark else where
-        raise QuantizationError(f"is not YAML: {getattr(error, 'problem', error)}", where=place) from error
-    except RecursionError as error:
-        raise QuantizationError("is nested too deeply for a cfg", where=where) from error
-    if not isinstance(data, dict):
+    top = read_yaml(text, where)
+    if not isinstance(top.content, dict):
         raise QuantizationError(
-            "holds no mapping", where=where, hint="expected custom_quantize_layers and quantize_parameters"
+            "holds no mapping", where=top.where, hint="expected custom_quantize_layers and quantize_parameters"
         )
-    wishes = _mapping(data, "custom_quantize_layers", where)
-    rows = _mapping(data, "quantize_parameters", where)
-    table = Table(wishes={str(name): str(value) for name, value in wishes.items()})
-    for name, fields in rows.items():
-        table.rows[str(name)] = _row(fields, f"{where}: {name}")
+    table = Table()
+    for name, entry in _mapping(top.content, "custom_quantize_layers").items():
+        if not isinstance(entry.content, str) or entry.empty:
+            raise QuantizationError(f"{name!r} is given no precision", where=entry.where, hint="write NAME: float16")
+        table.wishes[name] = entry.content
+    for name, entry in _mapping(top.content, "quantize_parameters").items():
+        table.rows[name] = _row(name, entry)
     return table
 
 
-def _mapping(data: dict[str, Any], key: str, where: str) -> dict[str, Any]:
-    value = data.get(key) or {}
-    if not isinstance(value, dict):
-        raise QuantizationError(f"{key} is not a mapping", where=where)
-    return value
+def _mapping(top: dict[str, Entry], key: str) -> dict[str, Entry]:
+    entry = top.get(key)
+    if entry is None or entry.empty:
+        return {}
+    if not isinstance(entry.content, dict):
+        raise QuantizationError(f"{key} is not a mapping", where=entry.where)
+    return entry.content
 
 
-def _row(fields: Any, where: str) -> Row:
+def _row(name: str, entry: Entry) -> Row:
+    fields = entry.content
     if not isinstance(fields, dict):
-        raise QuantizationError("is not a mapping of quantization parameters", where=where)
-    values: dict[str, Any] = {}
-    for key in _KEYS:
-        value = fields.get(key)
-        if key in ("qtype", "qmethod", "dtype"):
-            if not isinstance(value, str):
-                raise QuantizationError(f"{key} is {value!r}, expected text", where=where)
-            values[key] = value
-            continue
-        numbers = value if isinstance(value, list) else [value]
-        if numbers in ([], [None]):
-            values[key] = None
-        elif len(numbers) == 1 and isinstance(numbers[0], (int, float)) and not isinstance(numbers[0], bool):
-            values[key] = int(numbers[0]) if key == "zero_point" else float(numbers[0])
-        else:
-            raise QuantizationError(f"{key} is {value!r}, expected a list of one number", where=where)
-    for key in ("min", "max", "ori_min", "ori_max"):
-        values[key] = math.nan if values[key] is None else values[key]
-    integer = values["dtype"] in ("int8", "int16", "int32")
-    if integer and (values["scale"] is None or not 0 < values["scale"] < math.inf or values["zero_point"] is None):
-        raise QuantizationError("an integer row needs a scale above 0 and a zero point", where=where)
-    return Row(**values)
+        raise QuantizationError(f"{name!r} is not a mapping of quantization parameters", where=entry.where)
+    words: dict[str, str] = {}
+    for key in _KEYS[:3]:
+        word = fields.get(key)
+        if word is None or word.empty or not isinstance(word.content, str):
+            raise QuantizationError(f"{name!r} has no {key}", where=(word or entry).where)
+        words[key] = word.content
+    dtype = words["dtype"]
+    if dtype not in _DTYPES:
+        raise QuantizationError(
+            f"{name!r} has dtype {dtype[:40]!r}", where=fields["dtype"].where, hint=f"use {', '.join(_DTYPES)}"
+        )
+    numbers = {key: _one_number(name, key, fields.get(key)) for key in _KEYS[3:]}
+    zero_point = numbers["zero_point"]
+    if zero_point is not None and not zero_point.is_integer():
+        raise QuantizationError(f"{name!r} has a zero_point that is not whole", where=fields["zero_point"].where)
+    if dtype in LIMITS:
+        smallest, largest = LIMITS[dtype]
+        scale = numbers["scale"]
+        if scale is None or not 0 < scale <= _LARGEST_SCALE or zero_point is None:
+            raise QuantizationError(
+                f"{name!r} is {dtype} and needs a scale above 0 and a zero point", where=entry.where
+            )
+        if not smallest <= zero_point <= largest:
+            raise QuantizationError(
+                f"{name!r} has zero_point {zero_point:g}, outside of {dtype}", where=fields["zero_point"].where
+            )
+    low, high, seen_low, seen_high = (
+        math.nan if numbers[key] is None else float(numbers[key] or 0.0) for key in ("min", "max", "ori_min", "ori_max")
+    )
+    zero = None if zero_point is None else int(zero_point)
+    return Row(dtype, low, high, numbers["scale"], zero, seen_low, seen_high, words["qtype"], words["qmethod"])
+
+
+def _one_number(name: str, key: str, entry: Entry | None) -> float | None:
+    """The number in a list of one, or alone; None for an empty list or a missing key."""
+    if entry is None or entry.empty:
+        return None
+    items = entry.content if isinstance(entry.content, list) else [entry]
+    if not items:
+        return None
+    number = items[0].number() if len(items) == 1 else None
+    if number is None:
+        raise QuantizationError(f"{name!r} has a {key} that is not a list of one number", where=entry.where)
+    return number
 
 
 def changed(table: Table, rows: Iterable[tuple[str, Row]]) -> Table:

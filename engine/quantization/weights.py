@@ -96,21 +96,25 @@ def _on_given_grid(weight: Array, own: GivenParameters) -> QuantizedWeight:
 
 def quantize_bias(bias: Array, input_scale: float, weight: QuantizedWeight, node: ir.Node) -> Array:
     """The bias in int32 at step input_scale * weight scale (of its channel), zero point 0, back in float32."""
-    axis = output_channel_axis(node)
-    scale = weight.scale
-    if scale.size > 1 and axis is not None:
-        if node.op_type == "ConvTranspose" and int(attribute(node, "group", 1)) > 1:
-            rows = scale.shape[0] // int(attribute(node, "group", 1))
-            scale = scale[::rows].reshape(-1)
-        else:
-            scale = np.moveaxis(scale, axis, -1).reshape(-1, scale.shape[axis])[0]
-    else:
-        scale = scale.reshape(-1)[:1]
-    width = np.float64(input_scale) * scale
+    width = np.float64(input_scale) * _channel_scales(weight, node)
     width = np.where(width > 0, width, np.finfo(np.float64).tiny)
     grid = np.clip(np.rint(bias.astype(np.float64) / width), *LIMITS["int32"])
     rounded: Array = (grid * width).astype(np.float32)
     return rounded
+
+
+def _channel_scales(weight: QuantizedWeight, node: ir.Node) -> Array:
+    """The weight's scale for each output channel, or one for all."""
+    axis = output_channel_axis(node)
+    if weight.scale.size == 1 or axis is None:
+        return weight.scale.reshape(-1)[:1]
+    if node.op_type == "ConvTranspose":
+        rows = weight.real.shape[0] // int(attribute(node, "group", 1))
+        shape = weight.real.shape[:2] + (1,) * (weight.real.ndim - 2)
+        return np.broadcast_to(weight.scale, shape)[::rows].reshape(-1)
+    # A grid that came with the model may follow another axis, which a bias cannot.
+    first = tuple(slice(None) if i == axis else slice(1) for i in range(weight.scale.ndim))
+    return weight.scale[first].reshape(-1)
 
 
 # How the constant operand of an operator is stored, as read off the toolkit's cfg files: (qtype, dtype).

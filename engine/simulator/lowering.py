@@ -17,11 +17,18 @@ import onnx_ir as ir
 from engine.graph.building import GraphBuilder
 from engine.graph.given import given
 from engine.graph.layers import CONVOLUTIONS, FLOATS, Layer
-from engine.graph.query import constant
+from engine.graph.query import attribute, constant
 from engine.quantization.parameters import step
 from engine.quantization.quantize import FLOAT16_ONLY
 from engine.quantization.table import Row, Table
-from engine.quantization.weights import OPERANDS, QuantizedWeight, quantize_bias, quantize_operand, quantize_weight
+from engine.quantization.weights import (
+    OPERANDS,
+    QuantizedWeight,
+    output_channel_axis,
+    quantize_bias,
+    quantize_operand,
+    quantize_weight,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -131,7 +138,9 @@ class Lowering:
         if node.op_type in CONVOLUTIONS and index == 1:
             if node not in self._weights:
                 self._weights[node] = quantize_weight(node, self._method)
-            return self.builder.array(f"{name}.{node.op_type}.quantized", self._weights[node].real)
+            # One constant may be the weight of several nodes, which may split it into channels in other ways.
+            way = f"{node.op_type}.{output_channel_axis(node)}.{attribute(node, 'group', 1)}"
+            return self.builder.array(f"{name}.{way}.quantized", self._weights[node].real)
         if node.op_type in _BIASED and index == 2:
             source = node.inputs[0]
             row = self.table.quantizer(source.name or "") if source is not None else None
@@ -142,7 +151,7 @@ class Lowering:
             return self.builder.array(f"{name}.{node.outputs[0].name}.quantized", bias)
         if given(value) is not None or node.op_type not in OPERANDS:
             return self.builder.constant(name)
-        return self.builder.array(f"{name}.{node.op_type}.quantized", quantize_operand(node.op_type, array))
+        return self.builder.array(f"{name}.{node.op_type}.operand", quantize_operand(node.op_type, array))
 
     def _fake_quantize(self, name: str, row: Row, tensor: str) -> str:
         assert row.scale is not None and row.zero_point is not None
@@ -170,7 +179,10 @@ def _inner_constants(node: ir.Node) -> list[ir.Value]:
 
 
 def lower(model: ir.Model, layers: tuple[Layer, ...], table: Table, method: str) -> onnx.ModelProto:
-    """The simulated model: the inputs and outputs of `model`, float32, rounded on the way as the NPU would."""
+    """The simulated model: float32, rounded on the way as the NPU would.
+
+    Inputs have the names of `model`'s; outputs have its order, and names of their own.
+    """
     builder = GraphBuilder(model, "simulation")
     lowering = Lowering(builder, model, table, method)
     stored = {v.name or "": lowering.store(v.name or "", v.name or "") for v in model.graph.inputs}
@@ -181,5 +193,5 @@ def lower(model: ir.Model, layers: tuple[Layer, ...], table: Table, method: str)
     for value in model.graph.outputs:
         name = value.name or ""
         source = builder.constant(name) if value.is_initializer() else stored[name]
-        builder.alias(source, name)
+        builder.give(source, f"{name}.output")
     return builder.build()

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from jobs import OPTIONS, Job, model_bytes, tiny_model
 from onnx import helper
 from PIL import Image
 
@@ -27,6 +26,7 @@ from engine.errors import (
     UnsupportedOperator,
 )
 from engine.session import Session
+from tests.end_to_end.jobs import OPTIONS, Job, model_bytes, tiny_model
 
 Array = np.ndarray[Any, Any]
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bad_inputs import ROWS, Row, file, one_node
-from jobs import STEPS, Job, command, contents, fill, rknn_step, session_step, words
 
 from engine import cli, errors
 from engine.api import RKNN
 from engine.config import Config
 from engine.errors import EngineError, OrderError
 from engine.session import Session
+from tests.end_to_end.bad_inputs import ROWS, Row, file, one_node
+from tests.end_to_end.jobs import STEPS, Job, command, contents, fill, rknn_step, session_step, words
 
 GOOD = Job()
 AGAIN = ("config", "load", "build", "infer")

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jobs import STEPS, Job, command, contents, fill, session_step, words
 
 from engine import cli
 from engine.cli_console import Console
@@ -25,6 +24,7 @@ from engine.errors import Cancelled, FileError
 from engine.files.writing import replacing
 from engine.progress import Progress
 from engine.session import Session
+from tests.end_to_end.jobs import STEPS, Job, command, contents, fill, session_step, words
 
 GOOD = Job()
 STAGES = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,9 @@ from engine.errors import InputError, OrderError, QuantizationError
 from engine.graph.layers import layers
 from engine.session import Session
 from engine.summaries import AccuracyReport, ErrorPair
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "simulator"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from plain_arithmetic import PlainSimulator, cosine, euclidean, half
-from small_networks import Array, built, integers, network, random, renamed
-from zoo import FOLDER, needs_zoo
+from tests.plain_arithmetic import PlainSimulator, cosine, euclidean, half
+from tests.small_networks import Array, built, integers, network, random, renamed
+from tests.zoo import FOLDER, needs_zoo
 
 # As test_lowering's, with the joins along other axes and products of two activations.
 BODY = """
@@ -245,3 +241,20 @@ class TestEdges:
         session.build(do_quantization=False)
         with pytest.raises(OrderError, match="float16"):
             session.analyze([random(1, 4)])
+
+
+class TestFaintOutputs:
+    """A detector that finds nothing gives noise; the cosine of noise with noise must not frighten anybody."""
+
+    @pytest.fixture
+    def session(self, tmp_path: Path) -> Session:
+        proto = network({"x": (1, 20)}, "logit = Neg (x)\ny = Sigmoid (logit)", {})
+        return built(tmp_path, proto, [[np.linspace(-9, 9, 20, dtype=np.float32)[None]]])
+
+    def test_an_output_below_one_step_is_told_with_the_tensor_to_judge_by(self, session: Session) -> None:
+        report = session.analyze([np.full((1, 20), 8.0, np.float32)])
+        (warning,) = report.warnings
+        assert "output 'y'" in warning and "judge by" in warning
+
+    def test_a_lively_output_makes_no_warning(self, session: Session) -> None:
+        assert session.analyze([np.linspace(-3, 3, 20, dtype=np.float32)[None]]).warnings == ()

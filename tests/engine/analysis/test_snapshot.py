@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,7 @@ from engine.analysis.snapshot import Snapshot, format_report, write_report
 from engine.errors import FileError
 from engine.session import Session
 from engine.summaries import AccuracyReport, ErrorPair, LayerError, PartError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "simulator"))
-from small_networks import Array, built, infer, network, random, renamed
+from tests.small_networks import Array, built, infer, network, random, renamed
 
 EMPTY = AccuracyReport((), {}, 1, 0.0)
 

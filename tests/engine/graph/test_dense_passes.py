@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graph_building import Array, build, initializer, node_of, number, optimized, outputs_of, random, with_batch
 
 from engine.graph.provenance import sources
+from tests.engine.graph.graph_building import (
+    Array,
+    build,
+    initializer,
+    node_of,
+    number,
+    optimized,
+    outputs_of,
+    random,
+    with_batch,
+)
 
 CONSTANTS: dict[str, Array] = {
     "w": random(8, 5),

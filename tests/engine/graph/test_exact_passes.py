@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from graph_building import (
+
+from engine.graph.optimize import optimize
+from engine.graph.provenance import sources
+from tests.engine.graph.graph_building import (
     Array,
     all_sources,
     build,
@@ -19,9 +22,6 @@ from graph_building import (
     random,
     with_batch,
 )
-
-from engine.graph.optimize import optimize
-from engine.graph.provenance import sources
 
 IMAGE = {"x": (1, 3, 4, 5)}
 CUBE: dict[str, Array] = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graph_building import Array, build, initializer, integers, node_of, number, optimized, random
 
 from engine.graph.provenance import sources
 from engine.graph.query import attribute
+from tests.engine.graph.graph_building import Array, build, initializer, integers, node_of, number, optimized, random
 
 IMAGE = {"x": (2, 4, 6, 6)}
 CONV = "a = Conv <group = 2> (x, w, b)\n"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from graph_building import (
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.errors import ConfigError
+from engine.graph.given import GivenParameters, keep
+from engine.graph.optimize import LEVELS, optimize, pass_name
+from engine.ort import make_session, run
+from tests.engine.graph.graph_building import (
     Array,
     all_sources,
     assert_consistent,
@@ -25,16 +30,7 @@ from graph_building import (
     signature,
     with_batch,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
-from engine.errors import ConfigError
-from engine.graph.given import GivenParameters, keep
-from engine.graph.optimize import LEVELS, optimize, pass_name
-from engine.ort import make_session, run
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from zoo import FOLDER, needs_zoo
+from tests.zoo import FOLDER, needs_zoo
 
 SHAPE = (2, 4, 4, 4)
 CONSTANTS: dict[str, Array] = {

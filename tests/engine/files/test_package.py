@@ -1,0 +1,305 @@
+"""A package holds all of a build and gives it back; anything else in a file of that name is refused in plain words."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine import demo
+from engine.config import Config
+from engine.errors import ConfigError, EngineError, FileError, QuantizationError
+from engine.files import package
+from engine.quantization.table import Table, to_cfg
+from engine.session import Session
+from tests.small_networks import built, infer, network, random
+
+Members = dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    proto = network(
+        {"x": (1, 3, 4, 4)}, "c = Conv (x, w)\nr = Relu (c)\ny = Softmax <axis = 1> (r)", {"w": random(5, 3, 1, 1)}
+    )
+    sample = random(1, 3, 4, 4)
+    return built(tmp_path_factory.mktemp("built"), proto, [[sample]], custom_string="Zürich", mean_values=[[1, 2, 3]])
+
+
+@pytest.fixture(scope="module")
+def exported(session: Session, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return session.export(tmp_path_factory.mktemp("exported") / "m.rknn").read_bytes()
+
+
+def members_of(data: bytes) -> Members:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def packed(members: Members, compression: int = zipfile.ZIP_STORED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+def forged(exported: bytes, **changed: Any) -> bytes:
+    """A package whose sums are right although `graph`, `table` or keys of the manifest are others."""
+    import hashlib
+
+    members = members_of(exported)
+    for key, name in (("graph", "graph.onnx"), ("table", "table.cfg")):
+        members[name] = changed.pop(key, members[name])
+    manifest = json.loads(members["manifest.json"])
+    for name in ("graph.onnx", "table.cfg"):
+        manifest["members"][name]["sha256"] = hashlib.sha256(members[name]).hexdigest()
+    manifest.update(changed)
+    members["manifest.json"] = json.dumps(manifest).encode()
+    return packed(members)
+
+
+class TestRoundTrip:
+    def test_it_computes_and_reports_the_same(self, session: Session, exported: bytes, tmp_path: Path) -> None:
+        path = tmp_path / "m.rknn"
+        path.write_bytes(exported)
+        other = Session()
+        summary = other.load_rknn(path)
+        assert other.config == session.config
+        assert other.table == session.table
+        assert summary.layers == session.summary().layers
+        assert (summary.inputs, summary.outputs, summary.built) == (
+            session.summary().inputs, session.summary().outputs, "int8",
+        )  # fmt: skip
+        x = random(1, 3, 4, 4, seed=2)
+        assert np.array_equal(infer(other, x)[0], infer(session, x)[0])
+        sample = x.transpose(0, 2, 3, 1)
+        assert other.analyze([sample]).layers == session.analyze([sample]).layers
+
+    @pytest.mark.parametrize("settings", [{"do_quantization": False}, {"rknn_batch_size": 3}])
+    def test_float16_builds_and_batches_come_back(self, settings: dict[str, Any], tmp_path: Path) -> None:
+        proto = network({"x": (1, 4)}, "m = Mul (x, x)\ny = Relu (m)", {})
+        session = built(tmp_path, proto, [[random(1, 4)]])
+        session.build(dataset=tmp_path / "dataset.txt", **settings)
+        other = Session()
+        other.load_rknn(session.export(tmp_path / "m.rknn"))
+        x = random(settings.get("rknn_batch_size", 1), 4)
+        assert np.array_equal(infer(other, x)[0], infer(session, x)[0])
+
+    def test_equal_builds_give_equal_bytes(self, tmp_path: Path) -> None:
+        files = []
+        for name in ("a", "b"):
+            session = Session(Config(mean_values=[demo.MEAN], std_values=[demo.STD]))
+            session.load_onnx(demo.MODEL)
+            session.build(dataset=demo.DATASET)
+            files.append(session.export(tmp_path / f"{name}.rknn").read_bytes())
+        assert files[0] == files[1]
+        reloaded = Session()
+        reloaded.load_rknn(tmp_path / "a.rknn")
+        assert reloaded.export(tmp_path / "c.rknn").read_bytes() == files[0]
+
+    def test_the_graph_in_it_is_a_valid_model_for_other_programs(self, exported: bytes) -> None:
+        members = members_of(exported)
+        assert list(members) == ["manifest.json", "graph.onnx", "table.cfg"]
+        onnx.checker.check_model(members["graph.onnx"])
+
+
+class TestDamage:
+    @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data())
+    def test_a_flipped_bit_is_refused_or_touches_nothing_that_is_read(
+        self, data: st.DataObject, exported: bytes, session: Session, tmp_path: Path
+    ) -> None:
+        position, bit = data.draw(st.integers(0, len(exported) - 1)), data.draw(st.integers(0, 7))
+        damaged = bytearray(exported)
+        damaged[position] ^= 1 << bit
+        path = tmp_path / "m.rknn"
+        path.write_bytes(damaged)
+        try:
+            stored = package.read(path)
+        except FileError as error:
+            assert str(path) in str(error)
+        else:  # a date or a flag of the zip, which nobody reads
+            assert stored.table == session.table and stored.config == session.config
+            assert ir.to_proto(stored.model) == ir.to_proto(session.model)
+
+    def test_a_flipped_bit_in_any_member_is_refused(self, exported: bytes, tmp_path: Path) -> None:
+        path = tmp_path / "m.rknn"
+        for content in members_of(exported).values():
+            start = exported.index(content)
+            for position in {start, start + len(content) // 2, start + len(content) - 1}:
+                damaged = bytearray(exported)
+                damaged[position] ^= 4
+                path.write_bytes(damaged)
+                with pytest.raises(FileError):
+                    package.read(path)
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(share=st.floats(0, 1, exclude_max=True))
+    def test_a_file_cut_short_is_refused(self, share: float, exported: bytes, tmp_path: Path) -> None:
+        path = tmp_path / "m.rknn"
+        path.write_bytes(exported[: int(share * len(exported))])
+        with pytest.raises(FileError):
+            package.read(path)
+
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (lambda data: forged(data, version=2), "format version 2; this program reads up to 1"),
+            (lambda data: forged(data, format="other"), "not a package of this tool"),
+            (lambda data: packed(members_of(data), zipfile.ZIP_DEFLATED), "compressed"),
+            (lambda data: packed({k: v for k, v in members_of(data).items() if k != "table.cfg"}), "damaged"),
+            (lambda data: packed({**members_of(data), "manifest.json": b"[1]"}), "not a package of this tool"),
+            (lambda data: packed({**members_of(data), "manifest.json": b"{" * 9}), "damaged"),
+            (lambda data: packed({**members_of(data), "manifest.json": b"[" * 100_000}), "damaged"),
+            (lambda data: packed({**members_of(data), "manifest.json": b" " * (2 << 20)}), "too large"),
+            (lambda data: packed({**members_of(data), "table.cfg": b"{}"}), "checksum"),
+            (lambda data: forged(data, members={}), "damaged"),
+            (lambda data: forged(data, members=3), "damaged"),
+            (lambda data: forged(data, batch=0), "batch 0"),
+            (lambda data: forged(data, batch="many"), "batch 'many'"),
+            (lambda data: forged(data, batch=10**30), "batch"),
+            (lambda data: forged(data, precision="int4"), "precision 'int4'"),
+            (lambda data: forged(data, graph=b"\xff" * 40), "graph that cannot be read"),
+            (lambda data: forged(data, table=b"\xff\xfe"), "damaged"),
+            (lambda data: b"RKNN" + bytes(60), "vendor"),
+            (lambda data: b"\x20\0\0\0RKNN" + bytes(60), "vendor"),
+            (lambda data: b"CYPTRKNN" + bytes(60), "vendor"),
+            (lambda data: b"RKNX" + bytes(60), "vendor"),
+            (lambda data: b"", "not a package"),
+            (lambda data: b"PK\x03\x04" + bytes(200), "not a package"),
+            (lambda data: packed({}), "not a package"),
+        ],
+    )
+    def test_what_is_wrong_is_said(
+        self, make: Callable[[bytes], bytes], message: str, exported: bytes, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "m.rknn"
+        path.write_bytes(make(exported))
+        with pytest.raises(FileError) as caught:
+            package.read(path)
+        assert message in str(caught.value) and str(path) in str(caught.value)
+
+    def test_settings_and_tables_that_cannot_be_are_told_as_such(self, exported: bytes, tmp_path: Path) -> None:
+        path = tmp_path / "m.rknn"
+        path.write_bytes(forged(exported, config={"target_platform": "rk9999"}))
+        with pytest.raises(ConfigError, match="rk9999"):
+            package.read(path)
+        path.write_bytes(forged(exported, table=b"quantize_parameters: {x: 5}"))
+        with pytest.raises(QuantizationError, match=r"table\.cfg line 1, column 26"):
+            package.read(path)
+
+    def test_a_missing_file_and_a_folder_are_told(self, tmp_path: Path) -> None:
+        with pytest.raises(FileError, match="does not exist"):
+            package.read(tmp_path / "none.rknn")
+        with pytest.raises(FileError, match="cannot be read"):
+            package.read(tmp_path)
+
+    def test_a_package_is_known_by_its_content(self, exported: bytes, tmp_path: Path) -> None:
+        path = tmp_path / "m.bin"
+        assert not package.is_package(path)
+        for data, expected in ((exported, True), (b"", False), (packed({"a": b""}), False), (b"\xff" * 99, False)):
+            path.write_bytes(data)
+            assert package.is_package(path) is expected
+
+
+class TestHostileFiles:
+    def test_members_that_point_outside_are_never_unpacked(self, exported: bytes, tmp_path: Path) -> None:
+        folder = tmp_path / "deep" / "er"
+        folder.mkdir(parents=True)
+        path = folder / "m.rknn"
+        strangers = {"../../evil": b"x", "/tmp/evil-of-rknn": b"x", "graph.onnx/../../evil": b"x"}
+        path.write_bytes(packed({**members_of(exported), **strangers}))
+        before = sorted(tmp_path.rglob("*"))
+        assert package.read(path).batch == 1
+        assert sorted(tmp_path.rglob("*")) == before and not Path("/tmp/evil-of-rknn").exists()
+
+    @pytest.mark.parametrize("place", ["initializer", "attribute", "subgraph"])
+    def test_a_graph_that_reads_other_files_is_refused(self, place: str, exported: bytes, tmp_path: Path) -> None:
+        secret = tmp_path / "secret"
+        secret.write_bytes(bytes(64))
+        tensor = onnx.TensorProto(name="s", data_type=1, dims=[16], data_location=onnx.TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value=str(secret))
+        graph = onnx.ModelProto.FromString(members_of(exported)["graph.onnx"])
+        if place == "initializer":
+            graph.graph.initializer.append(tensor)
+        elif place == "attribute":
+            graph.graph.node.append(onnx.helper.make_node("Constant", [], ["k"], value=tensor))
+        else:
+            body = onnx.helper.make_graph([], "b", [], [], [tensor])
+            graph.graph.node.append(onnx.helper.make_node("If", ["x"], ["k"], then_branch=body, else_branch=body))
+        path = tmp_path / "m.rknn"
+        path.write_bytes(forged(exported, graph=graph.SerializeToString()))
+        with pytest.raises(FileError, match="refers to other files"):
+            package.read(path)
+
+    def test_a_graph_without_shapes_or_with_too_few_numbers_is_refused(self, exported: bytes, tmp_path: Path) -> None:
+        path = tmp_path / "m.rknn"
+        original = members_of(exported)["graph.onnx"]
+        shapeless, short = onnx.ModelProto.FromString(original), onnx.ModelProto.FromString(original)
+        del shapeless.graph.value_info[:]
+        short.graph.initializer[0].raw_data = b"1234"
+        for graph in (shapeless, short):
+            path.write_bytes(forged(exported, graph=graph.SerializeToString()))
+            with pytest.raises(FileError, match="graph that cannot be read"):
+                package.read(path)
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data())
+    def test_a_forged_graph_is_refused_or_is_a_graph(
+        self, data: st.DataObject, exported: bytes, tmp_path: Path
+    ) -> None:
+        graph = bytearray(members_of(exported)["graph.onnx"])
+        for _ in range(3):
+            graph[data.draw(st.integers(0, len(graph) - 1))] = data.draw(st.integers(0, 255))
+        path = tmp_path / "m.rknn"
+        path.write_bytes(forged(exported, graph=bytes(graph)))
+        try:
+            Session().load_rknn(path)
+        except EngineError as error:
+            assert str(error)
+
+
+class TestWriting:
+    def stored(self, session: Session) -> package.Package:
+        return package.Package(session.model, session.table, session.config, "int8", 1)
+
+    def test_when_the_disk_is_full_the_old_file_stays_and_nothing_else_does(
+        self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "m.rknn"
+        path.write_bytes(b"old")
+
+        def full(descriptor: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(FileError, match="No space left on device"):
+            package.write(path, self.stored(session))
+        assert path.read_bytes() == b"old"
+        assert [p.name for p in tmp_path.iterdir()] == ["m.rknn"]
+
+    def test_a_folder_that_is_missing_or_in_the_way_is_told(self, session: Session, tmp_path: Path) -> None:
+        with pytest.raises(FileError):
+            package.write(tmp_path / "none" / "m.rknn", self.stored(session))
+        with pytest.raises(FileError, match="folder"):
+            package.write(tmp_path, self.stored(session))
+
+    def test_an_existing_file_is_replaced(self, session: Session, exported: bytes, tmp_path: Path) -> None:
+        path = tmp_path / "m.rknn"
+        path.write_bytes(b"old" * 100_000)
+        package.write(path, self.stored(session))
+        assert path.read_bytes() == exported
+        assert to_cfg(package.read(path).table) == to_cfg(session.table)
+        assert isinstance(package.read(path).table, Table)
