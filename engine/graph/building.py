@@ -54,7 +54,10 @@ class GraphBuilder:
         return result
 
     def copy(self, node: ir.Node, read: Callable[[str], str], write: Callable[[str], str]) -> None:
-        """Add a copy of a node of the model that reads and writes tensors under other names, in subgraphs too."""
+        """Add a copy of a node of the model that reads and writes tensors under other names.
+
+        Nodes with subgraphs do not get here: the front ends decide or refuse them.
+        """
         proto = self._protos.get(node)
         if proto is None:
             proto = self._protos[node] = ir.serde.serialize_node(node)
@@ -68,9 +71,6 @@ class GraphBuilder:
         for index, name in enumerate(copied.output):
             if name:
                 copied.output[index] = write(name)
-        for attr in copied.attribute:
-            if attr.type == onnx.AttributeProto.GRAPH:
-                _rename_captured(attr.g, read)
 
     def copy_plain(self, node: ir.Node) -> None:
         """Add a copy of a node of the model under its own names, with the model's constants."""
@@ -112,19 +112,3 @@ class GraphBuilder:
     def build(self) -> onnx.ModelProto:
         """The model built so far."""
         return self._proto
-
-
-def _rename_captured(graph: onnx.GraphProto, read: Callable[[str], str]) -> None:
-    own = (
-        {v.name for v in graph.input} | {t.name for t in graph.initializer} | {o for n in graph.node for o in n.output}
-    )
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            if name and name not in own:
-                node.input[index] = read(name)
-        for attr in node.attribute:
-            if attr.type == onnx.AttributeProto.GRAPH:
-                _rename_captured(attr.g, lambda n: n if n in own else read(n))
-    for value in graph.output:
-        if value.name not in own:
-            value.name = read(value.name)

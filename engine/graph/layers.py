@@ -69,30 +69,12 @@ def _layer(op: str, nodes: tuple[ir.Node, ...]) -> Layer:
     inputs = dict.fromkeys(
         v.name or ""
         for node in nodes
-        for v in [*node.inputs, *_captured(node)]
+        for v in node.inputs
         if v is not None and v not in inside and not v.is_initializer()
     )
     outputs = tuple(v.name for v in nodes[-1].outputs if v.name)
     inner = tuple(v.name for node in nodes[:-1] for v in node.outputs if v.name)
     return Layer(outputs[0], op, nodes, tuple(inputs), outputs, inner)
-
-
-def _captured(node: ir.Node) -> list[ir.Value]:
-    """Tensors of this graph that the node's subgraphs read."""
-    return [
-        value
-        for attr in node.attributes.values()
-        if attr.type == ir.AttributeType.GRAPH
-        for inner in attr.as_graph().all_nodes()
-        for value in inner.inputs
-        if value is not None and value.graph is node.graph
-    ]
-
-
-def _reader(value: ir.Value) -> ir.Node | None:
-    """The node that alone reads `value`, if it stands in the same graph and not in a branch of an If."""
-    reader = sole_consumer(value)
-    return reader if reader is not None and reader.graph is value.graph else None
 
 
 def _fuse(node: ir.Node, position: dict[ir.Node, int]) -> tuple[tuple[ir.Node, ...], str]:
@@ -113,7 +95,7 @@ def _fuse(node: ir.Node, position: dict[ir.Node, int]) -> tuple[tuple[ir.Node, .
             product = _swish(sigmoid) if sigmoid is not None else None
             if sigmoid is not None and product in readers and len(out.uses()) == 2:
                 return (node, sigmoid, product), op + "ExSwish"
-    reader = _reader(out)
+    reader = sole_consumer(out)
     # A tensor with a grid of its own from the source model is quantized where that model quantizes it.
     if reader is None or given(out) is not None:
         return (node,), op
@@ -133,7 +115,7 @@ def _fuse(node: ir.Node, position: dict[ir.Node, int]) -> tuple[tuple[ir.Node, .
 
 def _activation(node: ir.Node) -> ir.Node | None:
     """The Relu, or Clip between constants, that alone reads the node's output."""
-    reader = _reader(node.outputs[0])
+    reader = sole_consumer(node.outputs[0])
     if reader is None or given(node.outputs[0]) is not None:
         return None
     if reader.op_type == "Relu":
@@ -146,7 +128,7 @@ def _activation(node: ir.Node) -> ir.Node | None:
 def _swish(sigmoid: ir.Node) -> ir.Node | None:
     """The Mul of x * sigmoid(x), if nothing else reads the sigmoid and it has no grid of its own."""
     gate = sigmoid.outputs[0]
-    product = _reader(gate)
+    product = sole_consumer(gate)
     if product is None or product.op_type != "Mul" or sigmoid.inputs[0] not in product.inputs:
         return None
     return product if given(gate) is None else None

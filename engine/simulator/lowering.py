@@ -129,8 +129,6 @@ class Lowering:
                     found[name] = self.builder.array(f"{name}.float16", array.astype(np.float16).astype(np.float32))
             else:
                 found[name] = self._integer_constant(node, index, value, array)
-        for value in _inner_constants(node):
-            found[value.name or ""] = self.builder.constant(value.name or "")
         return found
 
     def _integer_constant(self, node: ir.Node, index: int, value: ir.Value, array: Array) -> str:
@@ -164,18 +162,6 @@ class Lowering:
     def _half(self, name: str) -> str:
         half = self.builder.node("Cast", [name], f"{name}.half", to=onnx.TensorProto.FLOAT16)
         return self.builder.node("Cast", [half], f"{name}.rounded", to=onnx.TensorProto.FLOAT)
-
-
-def _inner_constants(node: ir.Node) -> list[ir.Value]:
-    """Constants of the graph that the node's subgraphs read."""
-    return [
-        value
-        for attr in node.attributes.values()
-        if attr.type == ir.AttributeType.GRAPH
-        for inner in attr.as_graph().all_nodes()
-        for value in inner.inputs
-        if value is not None and value.is_initializer() and value.graph is node.graph
-    ]
 
 
 def lower(model: ir.Model, layers: tuple[Layer, ...], table: Table, method: str) -> onnx.ModelProto:

@@ -9,7 +9,6 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from engine.graph import given as given_parameters
 from engine.graph.describe import describe_layers, mark_layouts
@@ -165,37 +164,6 @@ class TestResiduals:
 def test_a_layer_of_several_outputs_is_named_by_the_first() -> None:
     (split, _) = of("a, b = Split <axis = 1, num_outputs = 2> (x)\ny = Add (a, b)")
     assert (split.name, split.outputs) == ("a", ("a", "b"))
-
-
-def test_a_reader_inside_a_branch_is_no_part_of_the_layer_before_it() -> None:
-    def branch(op: str) -> object:
-        out = helper.make_tensor_value_info(f"out_{op}", TensorProto.FLOAT, SHAPE)
-        return helper.make_graph([helper.make_node(op, ["c"], [f"out_{op}"])], op, [], [out])
-
-    graph = helper.make_graph(
-        [
-            helper.make_node("Conv", ["x", "w"], ["c"]),
-            helper.make_node("If", ["q"], ["y"], then_branch=branch("Relu"), else_branch=branch("Relu")),
-        ],
-        "branching",
-        [
-            helper.make_tensor_value_info("x", TensorProto.FLOAT, SHAPE),
-            helper.make_tensor_value_info("q", TensorProto.BOOL, []),
-        ],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, SHAPE)],
-        [numpy_helper.from_array(CONSTANTS["w"], "w")],
-    )
-    for branches in (1, 2):
-        if branches == 1:  # the other branch reads the input, so that one Relu alone reads the convolution
-            graph.node[1].attribute[1].g.node[0].input[0] = "x"
-        else:
-            graph.node[1].attribute[1].g.node[0].input[0] = "c"
-        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-        model = ir.from_proto(shape_inference.infer_shapes(proto))
-        found = layers(model)
-        assert_partition(model, found)
-        assert [layer.op for layer in found] == ["Conv", "If"]
-        assert set(found[1].inputs) == ({"q", "c", "x"} if branches == 1 else {"q", "c"})
 
 
 BINARY, UNARY = ("Add", "Mul"), ("Relu", "Sigmoid", "HardSwish", "Neg", "Conv", "MatMul", "BatchNormalization")

@@ -6,24 +6,20 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from engine import demo
 from engine.config import Config
 from engine.graph.execution import random_feeds
 from engine.graph.layers import layers
-from engine.progress import Progress
-from engine.quantization.quantize import quantize
-from engine.quantization.statistics import collect
 from engine.quantization.table import Row, changed, twin_int8
 from engine.session import Session
 from engine.simulator.lowering import lower
 from engine.simulator.runner import Simulator
 from tests.plain_arithmetic import PlainSimulator, from_grid, half, to_grid
-from tests.small_networks import Array, built, infer, integers, network, random, renamed, typed
+from tests.small_networks import Array, built, infer, integers, network, random, renamed
 from tests.zoo import FOLDER, needs_zoo
 
 BRANCHES = """
@@ -281,37 +277,6 @@ class TestNamesAndShapes:
         session = built(tmp_path, proto, [[random(1, 8)]])
         assert np.array_equal(infer(session, random(1, 8))[1], random(3))
         assert set(session.analyze([random(1, 8)]).outputs) >= {"y"}
-
-    def test_a_branch_reads_its_tensors_rounded(self) -> None:
-        tensor = helper.make_tensor_value_info("t", TensorProto.FLOAT, [1, 4])
-        branches = [
-            helper.make_graph([helper.make_node(op, ["m"], [f"in_{op}"])], op, [], [
-                helper.make_tensor_value_info(f"in_{op}", TensorProto.FLOAT, [1, 4])
-            ])
-            for op in ("Relu", "Neg")
-        ]  # fmt: skip
-        graph = helper.make_graph(
-            [
-                helper.make_node("Gemm", ["x", "w"], ["m"]),
-                helper.make_node("ReduceSum", ["x"], ["total"], keepdims=0),
-                helper.make_node("Greater", ["total", "zero"], ["positive"]),
-                helper.make_node("If", ["positive"], ["t"], then_branch=branches[0], else_branch=branches[1]),
-            ],
-            "branching",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
-            [tensor],
-            [numpy_helper.from_array(random(4, 4), "w"), numpy_helper.from_array(np.float32(0), "zero")],
-        )
-        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-        sample = np.abs(random(1, 4))
-        model = ir.from_proto(typed(proto))
-        statistics = collect(model, [{"x": sample}, {"x": -sample}], 2, Progress())
-        table = quantize(model, layers(model), statistics, Config())
-        for x, sign in ((sample, 1), (-sample, -1)):
-            expected = x @ random(4, 4)
-            expected = np.maximum(expected, 0) if sign > 0 else -expected
-            (found,) = Simulator(model, layers(model), table, "channel").run({"x": x})
-            assert np.abs(found - expected).max() < 0.05
 
     def test_a_model_without_an_order_of_names_keeps_its_outputs_order(self, branches: Session) -> None:
         assert [v.name for v in branches.model.graph.outputs] == ["y", "z"]
