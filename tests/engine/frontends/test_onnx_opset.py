@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.errors import ModelError
-from engine.frontends.onnx_opset import CANONICAL_OPSET, UPGRADERS, upgrade
+from engine.frontends.onnx_node_editing import CANONICAL_OPSET
+from engine.frontends.onnx_opset import UPGRADERS, upgrade
 from engine.graph.provenance import mark_source, sources
 
 Arrays = dict[str, np.ndarray]
