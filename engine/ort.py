@@ -49,7 +49,8 @@ def make_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     data = model if isinstance(model, bytes) else serialize(model)
     try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        # Without a fallback nothing is printed when a corrupt model is refused.
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # ONNX Runtime raises many classes without a common base
         raise ModelError(f"ONNX Runtime refuses the model: {reason(error)}") from error
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
-from engine.errors import ModelError, UnsupportedOperator, nearest
-from engine.frontends import onnx_file, onnx_opset, onnx_qdq, onnx_types
+from engine.errors import ModelError
+from engine.frontends import onnx_file, onnx_operators, onnx_opset, onnx_qdq, onnx_types
 from engine.graph import cutting, folding
 from engine.graph.describe import mark_layouts
 from engine.graph.provenance import label, mark_source
 from engine.ort import make_session, serialize
 from engine.progress import Progress
 
-# Domains whose operators ONNX Runtime carries besides the standard one; it has the last word on each.
-_RUNTIME_DOMAINS = {"ai.onnx.ml", "com.microsoft", "ai.onnx.preview.training", "com.ms.internal.nhwc"}
-_CONTROL_FLOW = {"If", "Loop", "Scan"}
+_SURPRISES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def load(
@@ -36,7 +43,21 @@ def load(
     tensors, `input_size_list` fixes shapes. Constants and shapes are folded; Q/DQ nodes become quantization
     parameters kept on their tensors (see `onnx_qdq`). Raises FileError, ModelError, UnsupportedOperator, ConfigError.
     """
-    progress = progress or Progress()
+    try:
+        return _load(path, inputs, input_size_list, outputs, progress or Progress())
+    except _SURPRISES as error:
+        # Checks come first, but a file can be wrong in more ways than they look for.
+        what = f"cannot be understood: {type(error).__name__}: {error}"
+        raise ModelError(what, where=str(path), hint="check the model with onnx.checker") from error
+
+
+def _load(
+    path: Path,
+    inputs: Sequence[str] | None,
+    input_size_list: Sequence[Sequence[int]] | None,
+    outputs: Sequence[str] | None,
+    progress: Progress,
+) -> ir.Model:
     progress.step("read", 0, 4)
     where = str(path)
     model = onnx_file.read(path)
@@ -46,29 +67,29 @@ def load(
 
     if inputs is not None:
         if any(name not in {v.name for v in graph.inputs} for name in inputs):
-            folding.infer_shapes(model)  # a tensor inside the graph brings its type, perhaps its shape
+            folding.note_shapes(model)  # a tensor inside the graph brings its type, perhaps its shape
         cutting.cut_inputs(graph, inputs)
     if outputs is not None:
         cutting.cut_outputs(graph, outputs)
     cutting.drop_dead(model, keep_inputs=inputs or ())
     cutting.check_not_empty(model, where)
-    _check_operators(model, where)
+    onnx_operators.check_supported(model, where)
     cutting.fix_sizes(graph, inputs, input_size_list)
 
     progress.step("fold", 2, 4)
     try:
         folding.fold(model)
+        onnx_operators.check_supported(model, where)  # branches of If have been put in place
         onnx_opset.upgrade(model)
         onnx_types.to_float32(model)
         folding.fold(model)
+        onnx_operators.check_decided(model, where)
         onnx_qdq.lift(model)
-        folding.fold(model)
-    except ModelError as error:
-        raise _located(error, model, where) from error
-    cutting.drop_dead(model, keep_inputs=inputs or ())
-    folding.require_static(model)
-    progress.step("check", 3, 4)
-    try:
+        folding.fold(model, quantizers=True)
+        cutting.drop_dead(model, keep_inputs=inputs or ())
+        folding.require_static(model)
+        _name_nodes_apart(model)
+        progress.step("check", 3, 4)
         make_session(serialize(model), optimization="none")
     except ModelError as error:
         raise _located(error, model, where) from error
@@ -80,6 +101,7 @@ def load(
 def _prepare(model: ir.Model, where: str) -> None:
     """Functions inlined, constants as initializers, no initializer among the inputs, every node its own source."""
     graph = model.graph
+    onnx_operators.check_signatures(model, where)
     if model.functions:
         common_passes.InlinePass()(model)
     common_passes.RemoveInitializersFromInputsPass()(model)
@@ -103,36 +125,18 @@ def _prepare(model: ir.Model, where: str) -> None:
             raise ModelError(f"input {value.name!r} is not a tensor", where=where, hint="cut it off with `inputs`")
 
 
-def _check_operators(model: ir.Model, where: str) -> None:
-    """Raise UnsupportedOperator listing every node that nothing here can run."""
-    unknown: list[str] = []
-    hints: list[str] = []
-    for node in model.graph:
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        if domain in _RUNTIME_DOMAINS:
-            continue
-        if domain == "" and node.op_type in _CONTROL_FLOW and node.op_type != "If":
-            unknown.append(f"{node.op_type} ({label(node)})")
-        elif not onnx.defs.has(node.op_type, domain):
-            unknown.append(f"{domain + '.' if domain else ''}{node.op_type} ({label(node)})")
-            if not domain:
-                hints.append(nearest(node.op_type, _standard_operators()))
-    if unknown:
-        shown = ", ".join(unknown[:20]) + (f" and {len(unknown) - 20} more" if len(unknown) > 20 else "")
-        raise UnsupportedOperator(
-            f"unsupported operators: {shown}",
-            where=where,
-            hint="; ".join([*dict.fromkeys(hints), "cut them off with `inputs` and `outputs`, or export without them"]),
-        )
-
-
-def _standard_operators() -> list[str]:
-    return sorted({s.name for s in onnx.defs.get_all_schemas() if s.domain == ""})
+def _name_nodes_apart(model: ir.Model) -> None:
+    """Take away names that several nodes have; ONNX Runtime refuses them, and what a node comes from is noted on it."""
+    counts = Counter(node.name for node in model.graph.all_nodes())
+    for node in model.graph.all_nodes():
+        if counts[node.name] > 1:
+            node.name = None
 
 
 def _located(error: ModelError, model: ir.Model, where: str) -> ModelError:
     """The same error, naming the node of the source model where ONNX Runtime's text names one."""
     match = re.search(r"[Nn]ode(?:'s name)? ?\(?:?'?\"?([^'\"() ]+)", error.what)
     node = next((n for n in model.graph if match and n.name == match.group(1)), None)
-    place = f"{where}: {label(node)}" if node is not None else where
-    return type(error)(error.what, where=error.where or place, hint=error.hint or "check the model with onnx.checker")
+    place = error.where or (label(node) if node is not None else "")
+    full = f"{where}: {place}" if place and not place.startswith(where) else place or where
+    return type(error)(error.what, where=full, hint=error.hint or "check the model with onnx.checker")

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
+import onnx.helper
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 
 from engine.errors import FileError, ModelError
 from engine.ort import LARGEST_MODEL, newest_opset
+
+_CORRUPT = "the file is corrupt; export or download it again"
 
 
 def read(path: Path) -> ir.Model:
     """The model in `path` with its external data in memory. Raises FileError or ModelError."""
     proto = _parse(path)
-    _check_external_data(proto, path)
+    _check_text(proto, path)
+    _check_names(proto.graph, path)
+    _load_external_data(proto, path)
     try:
         model: ir.Model = ir.from_proto(proto)
-        ir.external_data.set_base_dir(model.graph, path.resolve().parent)
-        ir.external_data.load_to_model(model)
-    except (ValueError, TypeError, KeyError, OSError, RuntimeError, AttributeError) as error:
-        raise ModelError(f"is not a valid ONNX model: {error}", where=str(path)) from error
+        for graph in model.graphs():
+            for value in graph.initializers.values():
+                if value.const_value is not None:
+                    value.const_value.numpy()  # does its content fill its shape?
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(f"is not a valid ONNX model: {error}", where=str(path), hint=_CORRUPT) from error
     return model
 
 
@@ -62,31 +71,96 @@ def _parse(path: Path) -> onnx.ModelProto:
     return proto
 
 
-def _check_external_data(proto: onnx.ModelProto, path: Path) -> None:
-    """Refuse weight files outside the model's folder, missing ones, and ones too short for what is claimed."""
+def _check_text(message: Message, path: Path) -> None:
+    """Refuse names that are not text, which protobuf hands on as bytes."""
+    for field, value in message.ListFields():
+        if field.type not in (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_STRING):
+            continue
+        for item in (value,) if isinstance(value, (str, bytes, Message)) else value:
+            if isinstance(item, Message):
+                _check_text(item, path)
+            elif not isinstance(item, str):
+                raise ModelError(f"holds the name {item!r}, which is not text", where=str(path), hint=_CORRUPT)
+
+
+def _check_names(graph: onnx.GraphProto, path: Path) -> None:
+    """Every tensor of the main graph is made once, the outputs are made at all and are what makes them."""
+    seen: set[str] = set()
+    for name in [*(v.name for v in graph.input), *(name for node in graph.node for name in node.output if name)]:
+        if name in seen:
+            raise ModelError(f"tensor {name!r} is made twice", where=str(path), hint=_CORRUPT)
+        seen.add(name)
+    constants = [tensor.name for tensor in graph.initializer]
+    seen.update(constants)
+    if len(set(constants)) < len(constants) or any(name in constants for n in graph.node for name in n.output if name):
+        raise ModelError("a constant is defined twice", where=str(path), hint=_CORRUPT)
+    own = {value.name: value.type for value in graph.input}
+    for tensor in graph.initializer:
+        own.setdefault(tensor.name, onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims))
+    for value in graph.output:
+        if value.name not in seen:
+            raise ModelError(f"output {value.name!r} is made by nothing", where=str(path), hint=_CORRUPT)
+        if value.name in own:  # what is said of the output would count for the input or constant
+            value.type.CopyFrom(own[value.name])
+
+
+def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
+    """Read weights from files in the model's folder; refuse others, missing ones, and ones too short for the claim."""
     folder = path.resolve().parent
-    for tensor in _tensors(proto.graph):
+    total = path.stat().st_size
+    for tensor in _tensors(proto):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         entries = {e.key: e.value for e in tensor.external_data}
         location = entries.get("location", "")
         where = f"{path}: tensor {tensor.name!r}"
+        if not location or "\0" in location or Path(location).is_absolute():
+            raise ModelError(f"external data at {location!r} lies outside the model's folder", where=where)
         file = (folder / location).resolve()
-        if not location or Path(location).is_absolute() or not file.is_relative_to(folder):
+        if not file.is_relative_to(folder):
             raise ModelError(f"external data at {location!r} lies outside the model's folder", where=where)
         if not file.is_file():
             raise FileError(f"external data file {location!r} is missing", where=where, hint="keep it beside the model")
+        needed = _bytes(tensor, where)
         try:
-            offset, length = int(entries.get("offset", "0")), int(entries.get("length", "0"))
+            offset, length = int(entries.get("offset", "0")), int(entries.get("length", str(needed)))
         except ValueError as error:
             raise ModelError("external data offset or length is not a number", where=where) from error
-        if offset < 0 or length < 0 or offset + length > file.stat().st_size:
+        if length != needed:
+            raise ModelError(f"{length} bytes of external data do not fill its shape", where=where, hint=_CORRUPT)
+        if offset < 0 or offset + length > file.stat().st_size:
             raise ModelError(f"external data file {location!r} is truncated", where=where, hint="copy it again")
+        total += length
+        if total > LARGEST_MODEL:
+            raise ModelError("is larger than 2 GB with its external data", where=str(path))
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            tensor.raw_data = stream.read(length)
+        tensor.ClearField("external_data")
+        tensor.data_location = onnx.TensorProto.DEFAULT
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
+def _bytes(tensor: onnx.TensorProto, where: str) -> int:
+    """What the tensor's elements take in a file."""
+    try:
+        bits = round(ir.DataType(tensor.data_type).itemsize * 8)
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"external data of type {tensor.data_type} cannot be read", where=where) from error
+    elements: int = math.prod(max(dim, 0) for dim in tensor.dims)
+    return math.ceil(elements * bits / 8)
+
+
+def _tensors(message: onnx.ModelProto | onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of a model, in subgraphs and functions too."""
+    if isinstance(message, onnx.ModelProto):
+        for part in (message.graph, *message.functions):
+            yield from _tensors(part)
+        return
+    if isinstance(message, onnx.GraphProto):
+        yield from message.initializer
+        for sparse in message.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+    for node in message.node:
         for attr in node.attribute:
             if attr.HasField("t"):
                 yield attr.t

@@ -52,9 +52,16 @@ def _parameters(node: ir.Node) -> GivenParameters | None:
     dtype, shift = _SIGNED[kind]
     flat = scale.astype(np.float64).reshape(-1)
     points = np.zeros(flat.size, np.int64) if zero is None else zero.astype(np.int64).reshape(-1)
-    if not np.all(np.isfinite(flat)) or np.any(flat <= 0):
+    if not flat.size or not np.all(np.isfinite(flat)) or np.any(flat <= 0):
         raise ModelError("its scale is not a positive number", where=label(node))
+    if points.size != flat.size:
+        raise ModelError(f"it has {flat.size} scales and {points.size} zero points", where=label(node))
     axis = None if flat.size == 1 else int(attribute(node, "axis", 1))
+    if axis is not None:
+        shape = node.inputs[0].shape if node.inputs[0] is not None else None
+        if shape is None or not -len(shape) <= axis < len(shape) or shape[axis] != flat.size:
+            raise ModelError(f"its {flat.size} scales do not fit axis {axis} of its input", where=label(node))
+        axis %= len(shape)
     return GivenParameters(dtype, tuple(flat.tolist()), tuple(int(p) + shift for p in points), axis)
 
 

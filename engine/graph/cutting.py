@@ -8,9 +8,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from engine.errors import ConfigError, ModelError, nearest
-
-# No tensor of a model that an NPU runs comes near this; larger sizes are slips or attacks.
-LARGEST_TENSOR = 1 << 31
+from engine.graph.shapes import LARGEST_TENSOR
 
 
 def cut_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
@@ -38,7 +36,8 @@ def cut_inputs(graph: ir.Graph, names: Sequence[str]) -> None:
         if value.is_initializer():
             raise ConfigError(f"{name!r} is a constant of the model, not an input", where="inputs")
         if not value.is_graph_input():
-            fed = ir.val(f"{name}", dtype=value.dtype, shape=value.shape)
+            # What an unknown operator makes has no type; the type that nearly all have is told if it does not fit.
+            fed = ir.val(name, dtype=value.dtype or ir.DataType.FLOAT, shape=value.shape)
             producer = value.producer()
             value.name = f"{name}_before_cut"
             value.replace_all_uses_with(fed, replace_graph_outputs=True)

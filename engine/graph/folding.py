@@ -2,55 +2,81 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import math
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnx_ir.passes.common as common_passes
 
 from engine.errors import ModelError
-from engine.graph.provenance import label
-from engine.graph.query import Array, add_constant, constant, drop_unused_constants, static_shape
+from engine.graph.given import after, keep
+from engine.graph.passes.rewriting import Names
+from engine.graph.provenance import inherit, label
+from engine.graph.query import Array, constant, drop_unused_constants, static_shape
+from engine.graph.shapes import Inference
 from engine.ort import make_session, run
 
 # A constant that a small formula can blow up (Expand, ConstantOfShape) is left to run time beyond this.
 LARGEST_FOLDED = 1 << 24
-_ROUNDS = 32
+_FEW_ELEMENTS = 1 << 26
 _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
-# These carry quantization parameters that are lifted later.
-_KEPT = {"QuantizeLinear", "DequantizeLinear"}
+_QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
 _DATA_DEPENDENT = {"NonZero", "NonMaxSuppression", "Unique", "Compress", "StringSplit"}
 
-logging.getLogger("onnx_ir").setLevel(logging.ERROR)
 
+def fold(model: ir.Model, *, quantizers: bool = False) -> None:
+    """Infer all shapes, compute what constants alone decide, and inline the decided branches of If, in place.
 
-def infer_shapes(model: ir.Model) -> None:
-    """Infer types and shapes anew from the graph inputs, in place; what cannot be inferred has shape None."""
-    for node in model.graph:
-        for value in node.outputs:
-            value.shape = None
-    inference = common_passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
-    inference(model)
-
-
-def fold(model: ir.Model) -> None:
-    """Alternate shape inference and constant folding, in place, until nothing changes.
-
-    Inputs must have static shapes. Nodes of constants are computed by ONNX Runtime; results above
-    `LARGEST_FOLDED` elements, random values and Q/DQ nodes stay as they are.
+    Inputs must have static shapes. Nodes of constants are computed by ONNX Runtime; results above `LARGEST_FOLDED`
+    elements and random values stay nodes, and so do QuantizeLinear and DequantizeLinear, which carry parameters that
+    are to be lifted first, unless `quantizers` is true. Raises ModelError for shapes that cannot be, and where
+    constants would take more memory than any model needs.
     """
+    kept = _RANDOM if quantizers else _RANDOM | _QUANTIZERS
     graph = model.graph
-    infer_shapes(model)
-    for _ in range(_ROUNDS):
-        changed = _fold_shapes(graph)
-        changed |= _inline_decided_branches(graph)
-        changed |= _fold_nodes(model)
-        drop_unused_constants(graph)
-        if not changed:
-            return
-        infer_shapes(model)
+    inference, names = Inference(model), Names(graph)
+    # Constants that stay nodes: large ones, and those that are made of these.
+    unfolded: set[ir.Value] = set()
+    elements = 0
+    # What a model computes from constants is little, or weights that are turned and cast a few times.
+    allowed = _FEW_ELEMENTS + 4 * sum(
+        v.const_value.size for v in graph.initializers.values() if v.const_value is not None
+    )
+    # One sweep suffices: nodes are in order, and a branch that is put in place is met next.
+    for node in graph:
+        if _inline_decided_branch(graph, node, names):
+            continue
+        inference.infer(node)
+        if _fold_shape(graph, node, names) or node.op_type in kept or not _of_constants(node, unfolded):
+            continue
+        named = [value for value in node.outputs if value.name]
+        if any(value.shape is None or not value.shape.is_static() for value in named):
+            continue
+        sizes = [math.prod(static_shape(value)) for value in named]
+        elements += sum(sizes)
+        if elements > allowed:
+            raise ModelError(
+                f"its constants blow up to {elements} elements", where=label(node), hint="cut the model behind them"
+            )
+        if max(sizes, default=0) > LARGEST_FOLDED or any(value in unfolded for value in node.inputs if value):
+            unfolded.update(named)
+        else:
+            _fold_node(model, node, names)
+    drop_unused_constants(graph)
+
+
+def note_shapes(model: ir.Model) -> None:
+    """Note the types and shapes of the tensors inside `model`, as far as its own inputs decide them.
+
+    Nodes stay as they are, so that a person may cut at any of them.
+    """
+    copy: ir.Model = ir.from_proto(ir.to_proto(model))
+    known = {value.name: value for node in copy.graph for value in node.outputs}
+    with contextlib.suppress(ModelError):  # what is wrong may be in a part that will be cut off
+        fold(copy)
+    for value in [value for node in model.graph for value in node.outputs if value.name in known]:
+        value.type, value.shape = known[value.name].type, known[value.name].shape
 
 
 def unresolved(model: ir.Model) -> list[str]:
@@ -63,120 +89,128 @@ def unresolved(model: ir.Model) -> list[str]:
 
 
 def require_static(model: ir.Model) -> None:
-    """Raise ModelError naming the first nodes whose shapes depend on data, if there are any."""
+    """Raise ModelError naming the first nodes whose shapes depend on data, or whose results are empty, if any do."""
+    for node in model.graph:
+        if any(v.name and v.shape is not None and 0 in v.shape.dims for v in node.outputs):
+            raise ModelError(
+                "its result has no elements", where=label(node), hint="are the sizes of the inputs too small?"
+            )
     names = unresolved(model)
     if not names:
         return
-    guilty = [label(n) for n in model.graph if n.op_type in _DATA_DEPENDENT] or names
-    shown = ", ".join(guilty[:5]) + (f" and {len(guilty) - 5} more" if len(guilty) > 5 else "")
+    guilty = [label(n) for n in model.graph if n.op_type in _DATA_DEPENDENT]
+    what = "depends on the data, which an NPU cannot run" if guilty else "cannot be told before the model runs"
+    shown = ", ".join((guilty or names)[:5]) + (
+        f" and {len(guilty or names) - 5} more" if len(guilty or names) > 5 else ""
+    )
     raise ModelError(
-        f"the shape of {len(names)} tensors depends on the data, which an NPU cannot run",
+        f"the shape of {len(names)} tensors {what}",
         where=shown,
         hint="cut the model before these nodes with `outputs`",
     )
 
 
-def _fold_shapes(graph: ir.Graph) -> bool:
-    changed = False
-    for node in list(graph):
-        if node.op_type not in ("Shape", "Size") or node.domain not in ("", "ai.onnx"):
-            continue
-        source = node.inputs[0]
-        if source is None or source.shape is None or not source.shape.is_static():
-            continue
-        dims = static_shape(source)
-        if node.op_type == "Size":
-            array = np.array(math.prod(dims), dtype=np.int64)
-        else:
-            start = node.attributes["start"].as_int() if "start" in node.attributes else 0
-            end = node.attributes["end"].as_int() if "end" in node.attributes else len(dims)
-            array = np.array(dims[slice(start, end)], dtype=np.int64)
-        _become_constant(graph, node.outputs[0], array)
-        graph.remove(node, safe=True)
-        changed = True
-    return changed
-
-
-def _fold_nodes(model: ir.Model) -> bool:
-    """Compute every node that constants alone feed, all in one session."""
-    graph = model.graph
-    known: set[ir.Value] = set(graph.initializers.values())
-    nodes: list[ir.Node] = []
-    for node in graph:
-        if node.op_type in _RANDOM | _KEPT or any(
-            attr.type == ir.AttributeType.GRAPH for attr in node.attributes.values()
-        ):
-            continue
-        if any(v is not None and v not in known for v in node.inputs):
-            continue
-        # A graph output must be computed by a node, so a node that makes nothing else stays.
-        if not any(v.uses() for v in node.outputs) or not all(_small(v) for v in node.outputs if v.name):
-            continue
-        nodes.append(node)
-        known.update(node.outputs)
-    if not nodes:
+def _fold_shape(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
+    """Replace Shape or Size of a tensor whose shape is known."""
+    if node.op_type not in ("Shape", "Size") or node.domain not in ("", "ai.onnx"):
         return False
-    folded = set(nodes)
-    wanted = [value for node in nodes for value in node.outputs if any(use.node not in folded for use in value.uses())]
-    if wanted:
-        arrays = _compute(model, nodes, wanted)
-        for value, array in zip(wanted, arrays, strict=True):
-            _become_constant(graph, value, array)
-    graph.remove(list(reversed([n for n in nodes if not any(v.is_graph_output() for v in n.outputs)])), safe=True)
-    return bool(wanted)
+    source = node.inputs[0]
+    if source is None or source.shape is None or not source.shape.is_static():
+        return False
+    dims = static_shape(source)
+    if node.op_type == "Size":
+        array = np.array(math.prod(dims), dtype=np.int64)
+    else:
+        start = node.attributes["start"].as_int() if "start" in node.attributes else 0
+        end = node.attributes["end"].as_int() if "end" in node.attributes else len(dims)
+        array = np.array(dims[slice(start, end)], dtype=np.int64)
+    _become_constants(graph, node, [array], names)
+    return True
 
 
-def _small(value: ir.Value) -> bool:
-    """Whether the value is known to fit; unknown shapes wait for another round of inference."""
-    return value.shape is not None and value.shape.is_static() and math.prod(static_shape(value)) <= LARGEST_FOLDED
+def _of_constants(node: ir.Node, unfolded: set[ir.Value]) -> bool:
+    """Whether only constants decide what `node` computes."""
+    if any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
+        return False
+    if any(v.name and (v.dtype is None or v.dtype == ir.DataType.STRING) for v in node.outputs):
+        return False
+    return all(v is None or (v.is_initializer() and not v.is_graph_input()) or v in unfolded for v in node.inputs)
 
 
-def _compute(model: ir.Model, nodes: list[ir.Node], wanted: list[ir.Value]) -> list[Array]:
-    used = {v for node in nodes for v in node.inputs if v is not None}
+def _fold_node(model: ir.Model, node: ir.Node, names: Names) -> None:
+    """Compute `node` and let the readers of its outputs read the results."""
+    wanted = [value for value in node.outputs if value.uses()]
+    if not wanted:
+        return
     proto = onnx.ModelProto(ir_version=model.ir_version)
     for domain, version in model.graph.opset_imports.items():
         proto.opset_import.add(domain=domain, version=version)
     proto.graph.name = "constants"
-    proto.graph.node.extend(ir.to_proto(node) for node in nodes)
-    for value in used:
-        if value.is_initializer() and value.const_value is not None:
-            tensor = ir.to_proto(value.const_value)
+    proto.graph.node.append(ir.serde.serialize_node(node))
+    for value in {v for v in node.inputs if v is not None}:
+        if value.const_value is not None:
+            tensor = ir.serde.serialize_tensor(value.const_value)
             tensor.name = value.name or ""
             proto.graph.initializer.append(tensor)
     for value in wanted:
         proto.graph.output.add(name=value.name or "")
-    return run(make_session(proto, optimization="none"), [v.name or "" for v in wanted], {})
+    try:
+        arrays = run(make_session(proto, optimization="none", threads=1), [v.name or "" for v in wanted], {})
+    except ModelError as error:
+        raise ModelError(error.what, where=label(node), hint=error.hint) from error
+    results = dict(zip(wanted, arrays, strict=True))
+    _become_constants(model.graph, node, [results.get(value) for value in node.outputs], names)
 
 
-def _become_constant(graph: ir.Graph, value: ir.Value, array: Array) -> None:
-    """Let the readers of `value` read `array`. A graph output keeps its node: outputs must be computed."""
-    if not value.uses():
-        return
-    replacement = add_constant(graph, f"{value.name}_folded", array)
-    value.replace_all_uses_with(replacement)
-
-
-def _inline_decided_branches(graph: ir.Graph) -> bool:
-    """Put the taken branch of every If with a constant condition in its place."""
-    changed = False
-    for node in list(graph):
-        condition = constant(node.inputs[0]) if node.op_type == "If" and node.inputs else None
-        if condition is None:
-            continue
-        branch = node.attributes["then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"].as_graph()
-        results = list(branch.outputs)
-        for name, value in list(branch.initializers.items()):
-            del branch.initializers[name]
-            moved = add_constant(graph, name, value.const_value.numpy())  # type: ignore[union-attr]
-            value.replace_all_uses_with(moved, replace_graph_outputs=True)
-            results = [moved if r is value else r for r in results]
-        inner = list(branch)
-        branch.remove(inner)
-        graph.insert_before(node, inner)
-        for old, new in zip(node.outputs, results, strict=True):
-            old.replace_all_uses_with(new, replace_graph_outputs=True)
-            if new.producer() is not None and old.name:
-                new.name, old.name = old.name, None
+def _become_constants(graph: ir.Graph, node: ir.Node, arrays: list[Array | None], names: Names) -> None:
+    """Let the readers of `node` read `arrays`. A node that makes a graph output stays: outputs must be computed."""
+    for value, array in zip(node.outputs, arrays, strict=True):
+        if value.uses() and array is not None:
+            result = names.constant(f"{value.name}_folded", array)
+            parameters = after(node)
+            if parameters is not None:
+                keep(result, parameters)
+            for use in tuple(value.uses()):  # a graph output stays what it is
+                use.node.replace_input_with(use.idx, result)
+    if not any(value.is_graph_output() for value in node.outputs):
         graph.remove(node, safe=True)
-        changed = True
-    return changed
+
+
+def _inline_decided_branch(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
+    """Put the taken branch of an If with a constant condition in its place."""
+    condition = constant(node.inputs[0]) if node.op_type == "If" and node.inputs else None
+    if condition is None or node.domain not in ("", "ai.onnx"):
+        return False
+    if condition.size != 1:
+        raise ModelError("its condition is not one value", where=label(node))
+    branch = node.attributes["then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"].as_graph()
+    results = list(branch.outputs)
+    if len(results) != len(node.outputs):
+        raise ModelError(
+            f"its branch makes {len(results)} tensors, not {len(node.outputs)}", where=label(node), hint=_CORRUPT
+        )
+    branch.outputs.clear()  # a value may be the output of one graph only
+    for name, value in list(branch.initializers.items()):
+        del branch.initializers[name]
+        moved = names.constant(name, value.const_value.numpy())  # type: ignore[union-attr]
+        value.replace_all_uses_with(moved, replace_graph_outputs=True)
+        results = [moved if r is value else r for r in results]
+    inner = list(branch)
+    branch.remove(inner)
+    for value in [value for made in inner for value in made.outputs if value.name]:
+        value.name = names.fresh(value.name or "")  # branches of different nodes may use the same names
+    copies: list[ir.Node] = []
+    for old, new in zip(node.outputs, results, strict=True):
+        if old.is_graph_output() and (new.producer() not in inner or new.is_graph_output()):
+            copies.append(ir.node("Identity", [new], name=label(node)))  # the output keeps its name
+            new = inherit(copies[-1], node).outputs[0]
+        named = new.is_graph_output() or new.producer() not in (*inner, *copies)
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        if old.name and not named:
+            new.name, old.name = old.name, None
+    graph.insert_after(node, [*inner, *copies])
+    graph.remove(node, safe=True)
+    return True
+
+
+_CORRUPT = "the file is corrupt"

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import onnx_ir as ir
 
+from engine.graph.query import attribute, static_shape
+
 KEY = "rknn_tui.quantization"
 """Metadata key of a value whose quantization parameters came with the model."""
+
+
+_REARRANGE = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,3 +39,26 @@ def given(value: ir.Value) -> GivenParameters | None:
         return None
     data = json.loads(text)
     return GivenParameters(data["dtype"], tuple(data["scale"]), tuple(data["zero_point"]), data["axis"])
+
+
+def after(node: ir.Node) -> GivenParameters | None:
+    """The parameters that the output of `node` has because its first input has some and it only rearranges those.
+
+    None where it computes something else, or where channels with parameters of their own do not stay together.
+    """
+    source = node.inputs[0] if node.inputs else None
+    own = given(source) if source is not None else None
+    if own is None or source is None or node.op_type not in _REARRANGE:
+        return None
+    if own.axis is None:
+        return own
+    before, behind = static_shape(source), static_shape(node.outputs[0])
+    axis = own.axis % len(before)
+    if node.op_type == "Transpose":
+        order = list(attribute(node, "perm", range(len(before) - 1, -1, -1)))
+        return dataclasses.replace(own, axis=order.index(axis))
+    # The channels stay one axis if as many elements lie before it and behind it as did.
+    for index, size in enumerate(behind):
+        if size == before[axis] and math.prod(behind[:index]) == math.prod(before[:axis]):
+            return dataclasses.replace(own, axis=index)
+    return None

@@ -139,6 +139,8 @@ class Lowering:
             # One constant may be the weight of several nodes, which may split it into channels in other ways.
             way = f"{node.op_type}.{output_channel_axis(node)}.{attribute(node, 'group', 1)}"
             return self.builder.array(f"{name}.{way}.quantized", self._weights[node].real)
+        if given(value) is not None:
+            return self.builder.constant(name)
         if node.op_type in _BIASED and index == 2:
             source = node.inputs[0]
             row = self.table.quantizer(source.name or "") if source is not None else None
@@ -147,7 +149,7 @@ class Lowering:
             weight = self._weights.get(node) or quantize_weight(node, self._method)
             bias = quantize_bias(array, row.scale, weight, node)
             return self.builder.array(f"{name}.{node.outputs[0].name}.quantized", bias)
-        if given(value) is not None or node.op_type not in OPERANDS:
+        if node.op_type not in OPERANDS:
             return self.builder.constant(name)
         return self.builder.array(f"{name}.{node.op_type}.operand", quantize_operand(node.op_type, array))
 
