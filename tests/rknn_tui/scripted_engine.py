@@ -1,7 +1,7 @@
 """An engine process for the app's tests: the real host with a session whose answers depend on the model's file name.
 
 `layers-N.onnx` has N layers; `dynamic.onnx` needs input sizes; `broken.onnx` cannot be read. Building `slow.onnx` goes
-on until it is cancelled, `stuck.onnx` ignores the cancel, `deadly.onnx` ends the process.
+on until it is cancelled, `steady.onnx` for ten seconds with ten reports in each, `stuck.onnx` ignores the cancel, `deadly.onnx` ends the process.
 """
 
 from __future__ import annotations
@@ -72,7 +72,14 @@ class ScriptedSession:
         self.precision = ""
         return self.summary()
 
-    def build(self, *, do_quantization: bool = True, dataset: str | None = None, progress: Progress) -> BuildSummary:
+    def build(
+        self,
+        *,
+        do_quantization: bool = True,
+        dataset: str | None = None,
+        rknn_batch_size: int = 1,
+        progress: Progress,
+    ) -> BuildSummary:
         assert self.model is not None
         name = Path(self.model.path).name
         if do_quantization and not Path(dataset or "").is_file():
@@ -82,11 +89,12 @@ class ScriptedSession:
             os._exit(7)
         if name == "stuck.onnx":
             time.sleep(60)
-        for step in range(1_000_000 if name == "slow.onnx" else 10):
-            progress.step("calibrate", step + 1, 1_000_000 if name == "slow.onnx" else 10)
-            time.sleep(0.01)
+        steps, seconds = {"slow.onnx": (1_000_000, 0.01), "steady.onnx": (100, 0.1)}.get(name, (10, 0.01))
+        for step in range(steps):
+            progress.step("calibrate", step + 1, steps)
+            time.sleep(seconds)
         self.precision = "int8" if do_quantization else "float16"
-        return BuildSummary(self.precision, 4 if do_quantization else 0, 60, 1, {"calibrate": 0.1})
+        return BuildSummary(self.precision, 4 if do_quantization else 0, 60, rknn_batch_size, {"calibrate": 0.1})
 
     def analyze(self, inputs: Any, *, progress: Progress) -> AccuracyReport:
         assert self.model is not None

@@ -117,10 +117,8 @@ async def test_every_cell_that_changes_is_drawn_and_no_other(
 ) -> None:
     async with opened(engine_command, model_folder / "layers-12.onnx") as user:
         graph = user.app.tune.graph
-        await user.press("F")
-        await user.sees("message", "built float16")
-        await user.press("D")
-        await user.type(str(model_folder / "dataset.txt"))
+        await user.press("b", "enter")
+        await user.sees("message", "built int8")
         await user.press("escape")
         await user.pilot.pause(0.2)
         drawn: list[Region] = []

@@ -104,7 +104,10 @@ def test_inputs_that_nothing_reads_are_left_out_unless_named(tmp_path: Path) -> 
 
 
 def test_outputs_may_be_inputs_or_constants(tmp_path: Path) -> None:
-    proto = model({"x": (1, 2)}, "y = Relu (x)\nsum = Add (c, c)", {"c": floats(2)}, ["y", "x", "c", "sum"])
+    # Not with Relu: until 1.26 ONNX Runtime computes it in place, over the input that is an output as well.
+    proto = model(
+        {"x": (1, 2)}, "y = Concat <axis = 0> (x, x)\nsum = Add (c, c)", {"c": floats(2)}, ["y", "x", "c", "sum"]
+    )
     graph = assert_loads_as(proto, tmp_path)
     assert [v.name for v in graph.graph.outputs] == ["y", "x", "c", "sum"]
 
