@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,16 +19,16 @@ from engine.config import Config
 from engine.errors import ConfigError, DatasetError, InputError, NotYetError, OrderError
 from engine.files import package
 from engine.frontends import onnx as onnx_frontend
-from engine.graph.batching import with_batch
+from engine.frontends.recognition import kind_of
+from engine.graph.batching import check_batch, with_batch
 from engine.graph.describe import count_parameters, describe_layers, describe_tensor
 from engine.graph.execution import distance, random_feeds, run_float
 from engine.graph.given import given
 from engine.graph.layers import Layer, layers
 from engine.graph.optimize import optimize
-from engine.graph.query import static_shape
 from engine.progress import Progress
 from engine.quantization.dataset import Dataset, read_sample
-from engine.quantization.preprocessing import InputSpec, from_caller, input_specs
+from engine.quantization.preprocessing import InputSpec, feeds_from_caller, input_specs
 from engine.quantization.quantize import check_settings, float_values, given_only, quantize, to_float16
 from engine.quantization.statistics import collect
 from engine.quantization.table import Table
@@ -41,24 +40,6 @@ CheckCallback = Callable[[str, float, float], None]
 """Called after each graph pass with its name and the cosine and euclidean distance of the outputs to those before."""
 
 log = logging.getLogger("engine")
-
-# Files of frameworks that a person may try; their own calls say what is missing.
-_OTHER_FRAMEWORKS = {
-    ".tflite": "TensorFlow Lite",
-    ".pb": "TensorFlow",
-    ".prototxt": "Caffe",
-    ".caffemodel": "Caffe",
-    ".cfg": "Darknet",
-    ".weights": "Darknet",
-    ".pt": "PyTorch",
-    ".ptl": "PyTorch",
-}
-# How files begin that go by many endings; TensorFlow Lite puts its mark behind an offset.
-_VENDOR_MARK, _TFLITE_MARK = b"RKNN", b"TFL3"
-
-# The guide advises less than 32. Every batch is checked sample by sample, and a tensor of 2 GB fits no board.
-LARGEST_BATCH = 1024
-LARGEST_BATCHED_TENSOR = 1 << 29
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,16 +133,15 @@ class Session:
     ) -> ModelSummary:
         """Read a model of any known kind, told by its content: ONNX, or a package written by `export`."""
         file = _path(path, "model")
-        mark = _beginning(file)
-        if file.suffix.lower() == ".rknn" or mark.startswith(_VENDOR_MARK) or package.is_package(file):
+        kind = kind_of(file)
+        if kind == "rknn" or package.is_package(file):
             if inputs or input_size_list or outputs:
                 raise ConfigError(
                     "a built package cannot be cut", where=str(path), hint="cut the source model and build it"
                 )
             return self.load_rknn(file)
-        framework = "TensorFlow Lite" if mark[4:] == _TFLITE_MARK else _OTHER_FRAMEWORKS.get(file.suffix.lower())
-        if framework is not None and mark:
-            raise NotYetError(f"{framework} models cannot be read yet", where=str(path), hint="convert it to ONNX")
+        if kind != "onnx":
+            raise NotYetError(f"{kind} models cannot be read yet", where=str(path), hint="convert it to ONNX")
         return self.load_onnx(file, inputs, input_size_list, outputs, progress=progress)
 
     def load_rknn(self, path: str | Path) -> ModelSummary:
@@ -190,7 +170,7 @@ class Session:
         """
         loaded = self._require_loaded("build")
         progress = progress or Progress()
-        _check_batch(rknn_batch_size, loaded.model)
+        check_batch(loaded.model, rknn_batch_size)
         specs = input_specs(self.config, loaded.inputs)
         seconds: dict[str, float] = {}
         started = time.perf_counter()
@@ -243,13 +223,9 @@ class Session:
         Returns float32 arrays in the source model's order, shapes and layout.
         """
         built = self._require_built("infer")
-        arrays = _in_order(inputs, built.specs)
-        formats = _each("data_format", data_format or "nhwc", len(arrays))
-        through = _each("inputs_pass_through", inputs_pass_through or 0, len(arrays))
-        feeds = {
-            spec.name: from_caller(array, spec, data_format=layout, pass_through=bool(passed))
-            for spec, array, layout, passed in zip(built.specs, arrays, formats, through, strict=True)
-        }
+        feeds = feeds_from_caller(
+            inputs, built.specs, data_format=data_format or "nhwc", pass_through=inputs_pass_through or 0
+        )
         if self._simulator is None:
             self._simulator = Simulator(built.model, built.layers, built.table, built.config.quantized_method)
         outputs = self._simulator.run(feeds)
@@ -359,52 +335,10 @@ def _path(value: Any, where: str) -> Path:
     return Path(value)
 
 
-def _beginning(file: Path) -> bytes:
-    """The first eight bytes of a file; empty where it cannot be read, which is for its reader to explain."""
-    try:
-        with file.open("rb") as stream:
-            return stream.read(8)
-    except (OSError, ValueError):
-        return b""
-
-
-def _check_batch(batch: Any, model: ir.Model) -> None:
-    where = "rknn_batch_size"
-    if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= LARGEST_BATCH:
-        raise ConfigError(f"expected a whole number from 1 to {LARGEST_BATCH}, got {batch!r}", where=where)
-    largest = max((math.prod(static_shape(value)) for value in float_values(model)), default=0)
-    if batch * largest > LARGEST_BATCHED_TENSOR and batch > 1:
-        raise ConfigError(
-            f"a tensor of {batch} samples would hold {batch * largest:,} values", where=where, hint="use fewer"
-        )
-
-
 def _build(loaded: _Loaded, table: Table, precision: str, batch: int, config: Config) -> _Built:
-    _check_batch(batch, loaded.model)
+    check_batch(loaded.model, batch)
     model = with_batch(loaded.model, batch)
     specs = input_specs(config, loaded.inputs)
     if batch > 1:
         specs = tuple(dataclasses.replace(s, shape=(s.shape[0] * batch, *s.shape[1:])) for s in specs)
     return _Built(config, precision, table, batch, model, loaded.layers if batch == 1 else layers(model), specs)
-
-
-def _in_order(inputs: Sequence[Any] | Mapping[str, Any], specs: tuple[InputSpec, ...]) -> list[Any]:
-    names = [spec.name for spec in specs]
-    if isinstance(inputs, Mapping):
-        if sorted(inputs) != sorted(names):
-            raise InputError(f"expected inputs {names}, got {list(inputs)}", where="inputs")
-        return [inputs[name] for name in names]
-    arrays = [inputs] if isinstance(inputs, np.ndarray) else inputs
-    if not isinstance(arrays, (list, tuple)):
-        raise InputError(f"expected a list of arrays, got {type(inputs).__name__}", where="inputs")
-    if len(arrays) != len(names):
-        raise InputError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(arrays)}", where="inputs")
-    return list(arrays)
-
-
-def _each(name: str, value: Any, count: int) -> list[Any]:
-    if isinstance(value, (list, tuple)):
-        if len(value) != count:
-            raise InputError(f"expected one value or {count}, got {len(value)}", where=name)
-        return list(value)
-    return [value] * count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -176,6 +176,47 @@ def from_caller(value: Any, spec: InputSpec, *, data_format: str = "nhwc", pass_
     result = convert(own, spec) if pass_through else normalize(own, spec)
     # The caller may go on writing into its array, for instance a camera's frame.
     return result.copy() if np.may_share_memory(result, value) else result
+
+
+def feeds_from_caller(
+    inputs: Sequence[Any] | Mapping[str, Any],
+    specs: Sequence[InputSpec],
+    *,
+    data_format: str | Sequence[str] = "nhwc",
+    pass_through: int | Sequence[int] = 0,
+) -> dict[str, Array]:
+    """A caller's arrays, in the order of `specs` or by name, as the model takes them, by name.
+
+    `data_format` and `pass_through` are one for all inputs or one each. Raises InputError.
+    """
+    arrays = _in_order(inputs, [spec.name for spec in specs])
+    formats = _each("data_format", data_format, len(arrays))
+    through = _each("inputs_pass_through", pass_through, len(arrays))
+    return {
+        spec.name: from_caller(array, spec, data_format=layout, pass_through=bool(passed))
+        for spec, array, layout, passed in zip(specs, arrays, formats, through, strict=True)
+    }
+
+
+def _in_order(inputs: Sequence[Any] | Mapping[str, Any], names: list[str]) -> list[Any]:
+    if isinstance(inputs, Mapping):
+        if sorted(inputs) != sorted(names):
+            raise InputError(f"expected inputs {names}, got {list(inputs)}", where="inputs")
+        return [inputs[name] for name in names]
+    arrays = [inputs] if isinstance(inputs, np.ndarray) else inputs
+    if not isinstance(arrays, (list, tuple)):
+        raise InputError(f"expected a list of arrays, got {type(inputs).__name__}", where="inputs")
+    if len(arrays) != len(names):
+        raise InputError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(arrays)}", where="inputs")
+    return list(arrays)
+
+
+def _each(name: str, value: Any, count: int) -> list[Any]:
+    if isinstance(value, (list, tuple)):
+        if len(value) != count:
+            raise InputError(f"expected one value or {count}, got {len(value)}", where=name)
+        return list(value)
+    return [value] * count
 
 
 def to_own_layout(array: Array, spec: InputSpec, data_format: str) -> Array:
