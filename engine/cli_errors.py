@@ -27,13 +27,19 @@ _IN_HINT = re.compile(r"`(?P<quoted>\w+)`|\b(?P<given>\w+)=(?P<value>'\w+'|\d+)|
 
 @contextlib.contextmanager
 def in_options(model: str) -> Iterator[None]:
-    """Let errors that leave the block say which option is meant; those of cutting also name the file `model`."""
+    """Let errors that leave the block say which option is meant, see `in_option_words`."""
     try:
         yield
     except EngineError as error:
-        error.where = _where(error, model)
-        error.hint = _hint(error.hint)
+        in_option_words(error, model)
         raise
+
+
+def in_option_words(error: EngineError, model: str) -> EngineError:
+    """`error` itself, changed to say which option is meant; one of cutting also names the file `model`."""
+    error.where = _where(error, model)
+    error.hint = _hint(error.hint)
+    return error
 
 
 def _where(error: EngineError, model: str) -> str:

@@ -8,13 +8,14 @@ import io
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from engine import ort
 from engine.cli_console import Console
 from engine.cli_errors import in_options
 from engine.cli_options import JobOptions, UsageError, job_options
@@ -33,7 +34,7 @@ from engine.errors import ConfigError, EngineError, FileError, InputError, Model
 from engine.files.writing import replacing
 from engine.frontends import onnx_file
 from engine.quantization.dataset import Dataset, read_sample
-from engine.quantization.preprocessing import input_specs
+from engine.quantization.preprocessing import InputSpec, input_specs
 from engine.session import Array, Session
 from engine.summaries import BuildSummary, ModelSummary
 
@@ -128,17 +129,28 @@ def demo(arguments: argparse.Namespace, console: Console) -> int:
     mean, std = [list(bundled.MEAN)], [list(bundled.STD)]
     session = Session(Config.from_mapping({"mean_values": mean, "std_values": std}))
     samples = bundled.test_samples()
-    session.load(bundled.MODEL, progress=console.progress())
-    session.build(do_quantization=False, progress=console.progress())
-    top1 = {"float16": _top1(session, samples, console)}
+    model = session.load(bundled.MODEL, progress=console.progress())
+    (spec,) = input_specs(session.config, model.inputs)
+    original = ort.make_session(ort.serialize(session.model), optimization="none")
     built = session.build(dataset=bundled.DATASET, progress=console.progress())
-    top1[built.precision] = _top1(session, samples, console)
+
+    def run_float(image: Array) -> Array:
+        result: Array = ort.run(original, None, {spec.name: image})[0]
+        return result
+
+    def run_built(image: Array) -> Array:
+        return session.infer([image], data_format=spec.layout or None, inputs_pass_through=[1])[0]
+
+    top1 = {
+        name: _top1(f"test {name}", run, spec, samples, console)
+        for name, run in (("float", run_float), (built.precision, run_built))
+    }
     report = session.analyze([samples[0][0]], output_dir=None, progress=console.progress())
     lines = [
         accuracy_text(report, arguments.worst),
         "",
         f"top-1 on {counted(len(samples), 'test image')}: "
-        + ", ".join(f"{precision} {correct:.1%}" for precision, correct in top1.items()),
+        + ", ".join(f"{name} {correct:.1%}" for name, correct in top1.items()),
     ]
     document = {
         "model": session.summary(),
@@ -362,14 +374,17 @@ def _dtype_text(value: ir.Value) -> str:
         return "" if value.dtype is None else value.dtype.name.lower()
 
 
-def _top1(session: Session, samples: Sequence[tuple[Path, int]], console: Console) -> float:
-    """The share of `samples` whose highest output is their label."""
+def _top1(
+    stage: str,
+    run: Callable[[Array], Array],
+    spec: InputSpec,
+    samples: Sequence[tuple[Path, int]],
+    console: Console,
+) -> float:
+    """The share of `samples` whose label is the highest output of `run`, given the image prepared for `spec`."""
     progress = console.progress()
-    model = session.summary()
     correct = 0
     for done, (path, label) in enumerate(samples):
-        progress.step(f"testing {model.built}", done, len(samples))
-        inputs, formats, pass_through = _inputs(session, model, [str(path)], "nhwc")
-        outputs = session.infer(inputs, data_format=formats, inputs_pass_through=pass_through)
-        correct += int(outputs[0].argmax() == label)
+        progress.step(stage, done, len(samples))
+        correct += int(run(read_sample([path], [spec])[spec.name]).argmax() == label)
     return correct / len(samples)

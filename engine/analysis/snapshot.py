@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import tempfile
@@ -13,11 +14,12 @@ import numpy as np
 
 from engine.analysis.decimal_text import write_decimals
 from engine.errors import FileError
-from engine.files.writing import replacing
+from engine.files.holding import held, remove_abandoned
 from engine.summaries import AccuracyReport, ErrorPair
 
 Array = np.ndarray[Any, Any]
 
+_WORK = ".snapshot."
 _MINE = ("golden", "simulator", "error_analysis.txt", "map_name_to_file.txt")
 
 
@@ -35,11 +37,15 @@ class Snapshot:
         self._files: dict[str, str] = {}
         self._taken: set[str] = set()
         self._writers = ThreadPoolExecutor(2)  # one for each run
+        self._hold = contextlib.ExitStack()
         try:
             if self.directory.exists() and not self.directory.is_dir():
                 raise FileError("is a file, not a folder", where=str(self.directory), hint="choose another output_dir")
+            self._made = not self.directory.exists()
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._work = Path(tempfile.mkdtemp(prefix=".snapshot.", dir=self.directory))
+            remove_abandoned(self.directory, _WORK)
+            self._work = Path(tempfile.mkdtemp(prefix=_WORK, dir=self.directory))
+            self._hold.enter_context(held(self._work))
             for kind in ("golden", "simulator"):
                 (self._work / kind / "npy").mkdir(parents=True)
         except OSError as error:
@@ -50,7 +56,11 @@ class Snapshot:
 
     def __exit__(self, *unused: object) -> None:
         self._writers.shutdown()
+        self._hold.close()
         shutil.rmtree(self._work, ignore_errors=True)
+        if self._made:
+            with contextlib.suppress(OSError):  # it holds the finished snapshot
+                self.directory.rmdir()
 
     def add(self, name: str, golden: Array, simulated: Array) -> None:
         """Write a tensor of both runs; four-dimensional ones are NCHW with batch, as in the model."""
@@ -76,10 +86,13 @@ class Snapshot:
             lines = [f"{name:<{width}}  {file}.npy" for name, file in self._files.items()]
             (self._work / "map_name_to_file.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
             (self._work / "error_analysis.txt").write_text(format_report(report), encoding="utf-8")
+            old = self._work / "old"
+            old.mkdir()
             for name in _MINE:
                 target = self.directory / name
+                # A folder cannot be replaced by another in one step, but it can be kept until the new one is there.
                 if target.is_dir() and not target.is_symlink():
-                    shutil.rmtree(target)
+                    target.replace(old / name)
                 (self._work / name).replace(target)
         except OSError as error:
             raise _unwritable(self.directory, error) from error
@@ -99,12 +112,6 @@ def _unwritable(directory: Path, error: OSError) -> FileError:
     return FileError(
         f"cannot be written: {error.strerror or error}", where=str(directory), hint="choose another output_dir"
     )
-
-
-def write_report(path: str | Path, report: AccuracyReport) -> None:
-    """Write the report alone. Raises FileError."""
-    with replacing(path) as file:
-        file.write(format_report(report).encode())
 
 
 def format_report(report: AccuracyReport) -> str:

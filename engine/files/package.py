@@ -19,6 +19,7 @@ import onnx_ir as ir
 from engine.config import Config
 from engine.errors import EngineError, FileError
 from engine.files.writing import replacing
+from engine.graph.batching import LARGEST_BATCH
 from engine.graph.given import given
 from engine.graph.provenance import sources
 from engine.graph.query import constant, static_shape
@@ -28,7 +29,6 @@ from engine.quantization.table import LARGEST_CFG, Table, from_cfg, to_cfg
 FORMAT, VERSION = "rknn-tui", 1
 _MANIFEST, _GRAPH, _TABLE = "manifest.json", "graph.onnx", "table.cfg"
 _LIMITS = {_MANIFEST: 1 << 20, _GRAPH: LARGEST_MODEL, _TABLE: LARGEST_CFG}
-_LARGEST_BATCH = 1 << 16
 _AGAIN = "export it again"
 # What Python's zip and JSON readers raise on bytes that are neither.
 _DAMAGE = (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, OverflowError)
@@ -97,7 +97,7 @@ def read(path: str | Path) -> Package:
                 )
             data = {name: _checked(archive, name, manifest, where) for name in (_GRAPH, _TABLE)}
         precision, batch = manifest["precision"], manifest["batch"]
-        if precision not in ("int8", "int16", "float16") or type(batch) is not int or not 0 < batch <= _LARGEST_BATCH:
+        if precision not in ("int8", "int16", "float16") or type(batch) is not int or not 0 < batch <= LARGEST_BATCH:
             raise FileError(f"says precision {precision!r:.40} and batch {batch!r:.40}", where=where, hint=_AGAIN)
         return Package(
             _graph(data[_GRAPH], where),
@@ -129,6 +129,7 @@ def _graph(data: bytes, where: str) -> ir.Model:
             given(value)
         for value in model.graph.initializers.values():
             constant(value)
+            static_shape(value)
             given(value)
         return model
     except FileError:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import stat
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from engine.errors import FileError
+from engine.files.holding import held, remove_abandoned
 
 # Leaves room in a file name's 255 bytes, however many bytes a character takes.
 _NAME_CHARACTERS = 50
-# How mkstemp fills the place between prefix and suffix.
-_RANDOM_NAME = "[a-z0-9_]{8}"
 _SUFFIX = ".part"
 
 
@@ -42,11 +39,11 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         return
     with _explained(path, hint="choose a folder that exists and is yours"):
         target = Path(os.path.realpath(path))
-        _remove_abandoned(target)
+        remove_abandoned(target.parent, _prefix(target), _SUFFIX)
         descriptor, name = tempfile.mkstemp(prefix=_prefix(target), suffix=_SUFFIX, dir=target.parent)
     part = Path(name)
     try:
-        with _explained(path), _held(descriptor):
+        with _explained(path), held(part):
             with os.fdopen(descriptor, "wb") as file:
                 yield file
                 file.flush()
@@ -79,49 +76,6 @@ def _explained(path: str | Path, hint: str = "") -> Iterator[None]:
 
 def _prefix(target: Path) -> str:
     return f".{target.name[:_NAME_CHARACTERS]}."
-
-
-@contextlib.contextmanager
-def _held(descriptor: int) -> Iterator[None]:
-    """Mark an open file as in use until the block ends or the process dies, even when `descriptor` is closed before."""
-    own = os.dup(descriptor)
-    try:
-        _lock(own)
-        yield
-    finally:
-        os.close(own)
-
-
-def _remove_abandoned(target: Path) -> None:
-    """Remove unfinished files for `target` that no living process holds."""
-    name = re.compile(re.escape(_prefix(target)) + _RANDOM_NAME + re.escape(_SUFFIX))
-    with contextlib.suppress(OSError):
-        for part in target.parent.iterdir():
-            if name.fullmatch(part.name) and part.is_file() and not part.is_symlink():
-                _remove_unless_held(part)
-
-
-def _remove_unless_held(part: Path) -> None:
-    descriptor = os.open(part, os.O_RDWR)
-    try:
-        if _lock(descriptor):
-            part.unlink()
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    """Lock an open file until its last descriptor is closed; whether it worked. Windows and some network folders
-    cannot."""
-    if sys.platform == "win32":
-        return False
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _umask() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import onnx_ir as ir
@@ -67,4 +66,4 @@ def describe_layers(
 
 def count_parameters(model: ir.Model) -> int:
     """Numbers in the graph's constants."""
-    return sum(math.prod(static_shape(v)) for v in model.graph.initializers.values() if v.shape is not None)
+    return sum(v.const_value.size for v in model.graph.initializers.values() if v.const_value is not None)

@@ -114,9 +114,8 @@ def test_what_a_killed_process_was_to_replace_is_intact_and_the_next_one_replace
     with np.load("out.npz") as outputs:
         assert outputs["scores"].shape == (1, 5)
     assert command(GOOD, moment.split()[0]) == 0
-    if moment != "analyze":
-        # The results are the same again, and what was left is gone.
-        assert contents(folder) == before
+    # The results are the same again, and what was left is gone.
+    assert contents(folder) == before
 
 
 def test_an_unfinished_file_of_a_living_process_is_left_alone(folder: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.analysis.snapshot import Snapshot, format_report, write_report
+from engine.analysis.snapshot import Snapshot, format_report
 from engine.errors import FileError
 from engine.session import Session
 from engine.summaries import AccuracyReport, ErrorPair, LayerError, PartError
@@ -167,7 +167,3 @@ class TestReportText:
         ]
         assert "#   left [0:4]  0.50000 | 2.00000  0.25000 | 3.00000  zero" in lines
         assert lines[-1] == "# warning: part 'left' comes out zero"
-
-    def test_it_can_be_written_alone(self, tmp_path: Path) -> None:
-        write_report(tmp_path / "report.txt", self.REPORT)
-        assert (tmp_path / "report.txt").read_text(encoding="utf-8") == format_report(self.REPORT)
