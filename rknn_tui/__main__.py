@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,8 @@ def _wants_app(words: Sequence[str]) -> bool:
 
 
 def _on_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
+    # A dumb terminal cannot place the cursor, and Textual would draw nothing there.
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _open_demo() -> int:
@@ -55,10 +57,15 @@ def _open(words: list[str]) -> int:
     model = arguments.model[0] if arguments.model else None
     options = job_options(arguments).to_mapping()
     if model is not None and not Path(model).is_file():
-        hint = nearest(model, VERBS) if "." not in model and "/" not in model else "check the path"
-        raise FileError("is a folder, not a file" if Path(model).is_dir() else "does not exist", where=model, hint=hint)
+        if Path(model).is_dir():
+            raise FileError("is a folder, not a file", where=model, hint="name a file in it")
+        if "." not in model and "/" not in model:
+            raise UsageError(f"{model!r} is neither a command nor a file", hint=nearest(model, VERBS))
+        raise FileError("does not exist", where=model, hint="check the path")
     if not _on_terminal():
-        raise UsageError("the app needs a terminal", hint=f"without one: {PROGRAM} {'|'.join(VERBS)} ...")
+        raise UsageError(
+            "the app needs a terminal that can place the cursor", hint=f"without one: {PROGRAM} {'|'.join(VERBS)} ..."
+        )
     return _run_app(model, options)
 
 

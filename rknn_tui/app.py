@@ -29,7 +29,7 @@ LARGEST_LOG_BYTES = 1 << 20
 
 
 class Workshop(App[int]):
-    """`options` are the command line's: inputs, input_size_list, outputs, dataset, config."""
+    """`options` are the command line's: inputs, input_size_list, outputs, dataset, config, float16, batch."""
 
     # All here rather than on their screens: Textual does not load those of an app's default screen.
     CSS_PATH: ClassVar = ["app.tcss", "screens/tune.tcss", "screens/choose.tcss"]
@@ -66,6 +66,7 @@ class Workshop(App[int]):
             lambda *progress: self._to_tune(StepProgressed(*progress)),
             lambda *end: self._to_tune(StepEnded(*end)),
             log,
+            self.keymap,
         )
         self.tune = TuneScreen(self)
         self._start = contextlib.ExitStack()
@@ -127,6 +128,8 @@ class Workshop(App[int]):
         def opened(path: str | None) -> None:
             if path is not None:
                 self.tune.tell(self.bench.open(str(Path(path).expanduser())))
+            elif not self.bench.path:
+                self.tune.tell(Notice(f"no model is open: {self.keymap.shown('open')} opens one"))
 
         self.push_screen(OpenScreen(self.palette, self.symbols), opened)
 
@@ -188,7 +191,7 @@ def run(path: str | None, options: Mapping[str, Any]) -> int:
     """Open the app on the model at `path`, or on the file picker; returns the exit code. The terminal is restored."""
     app = Workshop(path, options)
     try:
-        code = app.run(mouse=app.settings.mouse or bool(options.get("mouse")))
+        code = app.run(mouse=app.settings.mouse)
     finally:
         with contextlib.suppress(EngineDiedError):
             app.host.kill()

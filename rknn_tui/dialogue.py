@@ -7,6 +7,7 @@ import re
 import shlex
 from pathlib import Path
 
+from engine.cli_errors import in_option_words
 from engine.errors import DatasetError, EngineError, InputError
 
 LONGEST_LINE = 1 << 16
@@ -39,9 +40,17 @@ class Question:
 Reply = Notice | Question | None
 
 
-def notice_of(error: EngineError, log: Path | None = None) -> Notice:
-    """An error as a notice that says what, where and what to do."""
-    text = str(error)
+def counted(number: int, noun: str) -> str:
+    """`1 note`, `2 notes`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def notice_of(error: EngineError, log: Path | None = None, model: str = "") -> Notice:
+    """An error as a notice that says what, where and what to do, in the words of the command line that opens the app.
+
+    `model` is the file that options for cutting are about.
+    """
+    text = str(in_option_words(error, model))
     if log is not None and type(error).__name__ == "InternalError":
         text += f" [log: {log}]"
     return Notice(text, "error")

@@ -27,6 +27,10 @@ class Keymap:
         """The key to show for an action, '' when it has none."""
         return next(iter(self.keys[action]), "")
 
+    def shown(self, action: str) -> str:
+        """What to press for an action, in a sentence: its first key, or its name in the command list."""
+        return self.first(action) or f"'{action}'"
+
     def _by_key(self) -> dict[str, str]:
         return {key: action for action, keys in self.keys.items() for key in keys}
 

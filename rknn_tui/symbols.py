@@ -19,11 +19,10 @@ class Symbols:
     rule: str
     ellipsis: str
     times: str
-    dot: str
 
 
-UNICODE = Symbols(unicode=True, marker="▶", rule="─", ellipsis="…", times="×", dot="·")
-ASCII = Symbols(unicode=False, marker=">", rule="-", ellipsis="~", times="x", dot=".")
+UNICODE = Symbols(unicode=True, marker="▶", rule="─", ellipsis="…", times="×")
+ASCII = Symbols(unicode=False, marker=">", rule="-", ellipsis="~", times="x")
 
 
 def choose(setting: str = "auto", environment: Mapping[str, str] | None = None) -> Symbols:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.errors import Cancelled, DatasetError, EngineError
+from engine.errors import Cancelled, DatasetError, EngineError, FileError
 from engine.host_client import EngineHost, Request
 from engine.host_protocol import EngineDiedError
 from engine.summaries import AccuracyReport, BuildSummary, ModelSummary
 from engine.targets import TARGETS
 from rknn_tui.bars import digits
-from rknn_tui.dialogue import Notice, Question, Reply, first_sample, notice_of, parse_sizes, split_paths
+from rknn_tui.dialogue import Notice, Question, Reply, counted, first_sample, notice_of, parse_sizes, split_paths
+from rknn_tui.job import Job
+from rknn_tui.keymap import DEFAULT, Keymap
 
 SECONDS_BEFORE_CANCEL_ASKS = 60.0
 
@@ -22,34 +25,12 @@ ProgressHearer = Callable[[int, str, int, int], object]
 EndHearer = Callable[[int, Any, "EngineError | None"], object]
 
 
-@dataclasses.dataclass
-class Job:
-    """Requests that run one after the other under one name; `number` is the running one's."""
-
-    name: str
-    steps: list[tuple[str, dict[str, Any]]]
-    number: int = 0
-    method: str = ""
-    stage: str = ""
-    done: int = 0
-    total: int = 0
-    cancelling: bool = False
-    started: float = dataclasses.field(default_factory=time.monotonic)
-
-    @property
-    def progress(self) -> str:
-        """The stage and how far it is, for the status line."""
-        if self.cancelling:
-            return "cancelling"
-        share = f" {100 * self.done // self.total}%" if self.total > 0 else (f" {self.done}" if self.done else "")
-        return f"{self.stage or self.name}{share}"
-
-
 class Workbench:
     """Turns what the user wants into requests, and the engine's answers into state, notices and questions.
 
     `on_progress` and `on_end` are called in the reading thread; hand their arguments to `progressed` and `ended` in
-    the thread that owns the workbench. `options`: inputs, input_size_list, outputs, dataset, config.
+    the thread that owns the workbench. `options`: inputs, input_size_list, outputs, dataset, config, float16, batch.
+    Notices name keys as `keymap` has them.
     """
 
     def __init__(
@@ -59,8 +40,10 @@ class Workbench:
         on_progress: ProgressHearer,
         on_end: EndHearer,
         log: Path | None = None,
+        keymap: Keymap = DEFAULT,
     ) -> None:
         self.host = host
+        self._key = keymap.shown
         self._on_progress = on_progress
         self._on_end = on_end
         self._log = log
@@ -68,6 +51,8 @@ class Workbench:
         self.config: dict[str, Any] = dict(options.get("config") or {})
         self.path = ""
         self.dataset: str | None = options.get("dataset")
+        self.float16 = bool(options.get("float16"))
+        self.batch = int(options.get("batch") or 1)
         self._suggested = ""
         self.sample: list[str] | None = None
         self._forget()
@@ -98,7 +83,7 @@ class Workbench:
         return min(values, default=None)
 
     def open(self, path: str) -> Reply:
-        """Load another model; its sizes, dataset and sample are asked for again, other settings are kept and named."""
+        """Load another model; sizes, batch, dataset and sample are its own, other settings are kept and named."""
         if self.job is not None and not self.died:
             return self._busy()
         kept: list[str] = []
@@ -106,9 +91,9 @@ class Workbench:
             kept = sorted(set(self.config) - {"target_platform"})
             self.load_options = dict.fromkeys(self.load_options)
             self.sample = self.dataset = None
-            self._suggested = ""
+            self._suggested, self.float16, self.batch = "", False, 1
         self.path = path
-        refusal = self._load()
+        refusal = self._restart() if self.died else self._load()
         return Notice(f"settings kept from before: {', '.join(kept)}", "warning") if kept else refusal
 
     def _load(self) -> Reply:
@@ -129,6 +114,8 @@ class Workbench:
         return self._not_ready() or self._build({"do_quantization": False}, "build float16")
 
     def _build(self, params: dict[str, Any], name: str) -> Reply:
+        if self.batch > 1:
+            params["rknn_batch_size"] = self.batch
         return self._start(name, ("build", params), ("summary", {}))
 
     def analyse(self) -> Reply:
@@ -136,7 +123,10 @@ class Workbench:
         if refusal := self._not_ready():
             return refusal
         if not self.built:
-            return Notice("build first: an analysis compares what was built with the float model", "warning")
+            return Notice(f"nothing is built yet: {self._key('build_int8')} quantizes to int8", "warning")
+        if self.built == "float16":
+            text = f"a float16 build has no quantization error: {self._key('build_int8')} quantizes to int8"
+            return Notice(text, "warning")
         sample = self.sample
         if sample is None and self.dataset is not None:
             try:
@@ -156,24 +146,30 @@ class Workbench:
     def ask_sample(self, then: str = "") -> Reply:
         """Ask which files to analyse with."""
         names = ", ".join(tensor.name for tensor in self.summary.inputs) if self.summary else ""
-        return Question("sample", f"sample to analyse, one image or npy file an input ({names}):", subject=then)
+        known = shlex.join(self.sample or ())
+        return Question("sample", f"sample to analyse, one image or npy file an input ({names}):", known, subject=then)
 
     def export(self) -> Reply:
         """Ask where to write the built model."""
         if refusal := self._not_ready():
             return refusal
         if not self.built:
-            return Notice("build first: there is nothing to export yet", "warning")
+            return Notice(f"nothing is built yet: {self._key('build_int8')} quantizes to int8", "warning")
         return Question("export", "write to:", prefill=str(Path(self.path).with_suffix(".rknn")))
 
     def next_target(self) -> Reply:
-        """Go on to the next chip."""
-        if refusal := self._not_ready():
+        """Go on to the next chip; the key may come again while the last change is under way."""
+        changing = self.job if self.job is not None and self.job.name == "target" else None
+        if changing is None and (refusal := self._not_ready()):
             return refusal
         names = list(TARGETS)
         following = names[(names.index(self.target) + 1) % len(names)] if self.target in names else names[0]
         self.config = {**self.config, "target_platform": following}
-        return self._start("target", ("configure", {"config": {"target_platform": following}}), ("summary", {}))
+        change: tuple[str, dict[str, Any]] = ("configure", {"config": {"target_platform": following}})
+        if changing is None:
+            return self._start("target", change, ("summary", {}))
+        changing.steps += [change, ("summary", {})]
+        return None
 
     def cancel(self) -> Reply:
         """Ask the running job to stop; when it does not, offer to end the engine."""
@@ -193,8 +189,10 @@ class Workbench:
         return None
 
     def restart(self) -> Reply:
-        """A fresh engine, with the model loaded again."""
+        """A fresh engine where it has ended, and the model loaded anew where none is."""
         if self.died is None and self.host.alive:
+            if self.summary is None and self.job is None and self.path:
+                return self._load()
             return Notice("the engine is running")
         return self._restart()
 
@@ -212,7 +210,7 @@ class Workbench:
             return None
         self.died = error
         self.job = None
-        return Notice(f"{error}\nWhat was built is lost. r starts the engine again.", "error")
+        return Notice(f"{error}\nWhat was built is lost. {self._key('restart')} starts the engine again.", "error")
 
     def answer(self, question: Question, text: str) -> Reply:
         """Go on with what was typed; an unusable answer is asked for again, with the reason."""
@@ -244,15 +242,17 @@ class Workbench:
             self.sample = split_paths(text)
             return self.analyse() if question.subject else Notice(f"sample: {' '.join(self.sample)}")
         path = str(Path(text).expanduser())
+        if Path(path).is_dir():
+            raise FileError("is a folder, not a file", where=path, hint="name a file in it")
         if Path(path).exists():
-            return Question("replace", f"{path} exists. y replaces it", subject=path, confirm=True)
+            return Question("replace", f"{path} exists. y replaces it, other keys keep it", subject=path, confirm=True)
         return self._start("export", ("export", {"path": path}))
 
     def progressed(self, number: int, stage: str, done: int, total: int) -> bool:
         """Note progress; False when it is old news."""
         if self.job is None or self.job.number != number:
             return False
-        self.job.stage, self.job.done, self.job.total = stage, done, total
+        self.job.progressed(stage, done, total)
         return True
 
     def ended(self, number: int, value: Any, error: EngineError | None) -> list[Reply]:
@@ -271,13 +271,14 @@ class Workbench:
         if isinstance(error, EngineDiedError):
             return [self.died_of(error)]
         if isinstance(error, Cancelled):
-            return [Notice(f"{job.name}: cancelled")]
+            again = f"; {self._ways_on()}" if job.name == "load" else ""
+            return [Notice(f"{job.name}: cancelled{again}")]
         if job.method == "load" and error.where.startswith("input_size_list"):
             return [Question("sizes", f"{error.what}\ninput sizes, such as 1,3,640,640:", paths=False)]
         if isinstance(error, DatasetError) and job.method == "build":
             # Asked for at the next build, with the same text to correct.
             self._suggested, self.dataset = self.dataset or "", None
-        return [notice_of(error, self._log)]
+        return [notice_of(error, self._log, self.path)]
 
     def _take(self, job: Job, value: Any) -> None:
         if isinstance(value, ModelSummary):
@@ -292,21 +293,26 @@ class Workbench:
 
     def _tell(self, job: Job, value: Any) -> list[Reply]:
         seconds = time.monotonic() - job.started
+        key, kind = self._key, "note"
         notes: tuple[str, ...] = ()
         if job.name == "load" and self.summary is not None:
-            text = f"{len(self.summary.layers)} layers, {_count(self.summary.parameters)} parameters"
+            text = (
+                f"{len(self.summary.layers)} layers, {_count(self.summary.parameters)} parameters: {self._next_step()}"
+            )
             notes = self.summary.notes
         elif job.name.startswith("build") and self.build is not None:
             build = self.build
             samples = f" with {build.samples} samples" if build.samples else ""
-            text = f"built {build.precision}{samples} in {seconds:.1f} s"
+            batch = f", batch {build.batch}," if build.batch > 1 else ""
+            analyse = f"{key('analyse')} analyses, " if build.precision != "float16" else ""
+            text = f"built {build.precision}{samples}{batch} in {seconds:.1f} s: {analyse}{key('export')} exports"
             notes = build.notes
         elif job.name == "analyse" and self.report is not None:
             worst = self.output_cosine
             layers = sum(error.entire is not None for error in self.report.layers)
             text = f"analysed {layers} layers in {seconds:.1f} s"
             text += f", output cosine {digits(worst)}" if worst is not None else ""
-            notes = self.report.warnings
+            notes, kind = self.report.warnings, "warning"
         elif job.name == "export":
             text = f"written: {value}"
         else:
@@ -314,18 +320,41 @@ class Workbench:
             if self.built and self.built_target != self.target:
                 text += f"; what was built is for {self.built_target}: build again"
         if notes:
-            text += f"; {len(notes)} {'note' if len(notes) == 1 else 'notes'} in messages"
-        return [*(Notice(note, "warning") for note in notes), Notice(text)]
+            text += f"; {key('messages')} shows {counted(len(notes), kind)}"
+        level = "warning" if notes and kind == "warning" else "info"
+        return [*(Notice(note, "warning") for note in notes), Notice(text, level)]
+
+    def _next_step(self) -> str:
+        """What to do with a model that was just loaded."""
+        key = self._key
+        if self.built == "float16":
+            return f"built float16, {key('build_int8')} quantizes to int8"
+        if self.built:
+            return f"built {self.built}, {key('analyse')} analyses"
+        batch = f", in batches of {self.batch}" if self.batch > 1 else ""
+        # --float16 is about what to build: it names the key that does, rather than giving the other key its work.
+        action = f"{key('build_float16')} builds float16" if self.float16 else f"{key('build_int8')} quantizes to int8"
+        return action + batch
+
+    def without_model(self) -> Notice:
+        """What to say where a model is wanted and none is there."""
+        return Notice(f"no model is loaded: {self._ways_on()}", "warning")
+
+    def _ways_on(self) -> str:
+        again = f", {self._key('restart')} tries this one again" if self.path else ""
+        return f"{self._key('open')} opens a model{again}"
 
     def _not_ready(self) -> Reply:
         if self.job is not None:
             return self._busy()
         if self.died is not None:
-            return Notice("the engine has ended: r starts it again", "error")
-        return None if self.summary is not None else Notice("no model is loaded: o opens one", "warning")
+            return Notice(f"the engine has ended: {self._key('restart')} starts it again", "error")
+        return None if self.summary is not None else self.without_model()
 
     def _busy(self) -> Reply:
-        return Notice(f"{self.job.name if self.job else 'a job'} is running: x cancels it", "warning")
+        return Notice(
+            f"{self.job.name if self.job else 'a job'} is running: {self._key('cancel')} cancels it", "warning"
+        )
 
     def _start(self, name: str, *steps: tuple[str, dict[str, Any]]) -> Reply:
         self.job = Job(name, list(steps))
@@ -334,7 +363,7 @@ class Workbench:
 
     def _next(self, job: Job) -> None:
         job.method, params = job.steps.pop(0)
-        job.stage, job.done, job.total = "", 0, 0
+        job.progressed("", 0, 0)
         numbers: list[int] = []
 
         # The number exists only once the request was made, and its progress may be faster than that: 0 is no job's.

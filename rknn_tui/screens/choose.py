@@ -94,18 +94,25 @@ class OpenScreen(ChooseScreen):
     """Files opened before, and any other by its path."""
 
     def __init__(self, palette: Palette, symbols: Symbols) -> None:
+        self._recent = recent_files()
+        self._here = entries("", MODEL_SUFFIXES)
+        if self._recent:
+            what = "type a path, or choose one opened before"
+        elif self._here:
+            what = "type a path, or choose a file"
+        else:
+            what = "type a path; for a bundled one leave, and start rknn-tui demo"
         super().__init__(
-            "open a model: type a path, or choose one opened before",
+            f"open a model: {what}",
             "enter open   tab complete   up down choose   esc back",
             [],
             palette,
             symbols,
         )
-        self._recent = recent_files()
 
     def choices(self, text: str) -> Choices:
         if not text.strip():
-            return [(name, name, "") for name in self._recent or entries("", MODEL_SUFFIXES)]
+            return [(name, name, "") for name in self._recent or self._here]
         return [(name, name, "") for name in entries(text, MODEL_SUFFIXES)]
 
     def accept(self) -> None:

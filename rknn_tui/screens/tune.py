@@ -22,9 +22,10 @@ from engine.summaries import AccuracyReport, ModelSummary
 from rknn_tui import filters
 from rknn_tui.dialogue import Notice, Question, Reply
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
+from rknn_tui.pieces import length
 from rknn_tui.screens.moves import MOVES
 from rknn_tui.screenshot import write_screenshot
-from rknn_tui.status import key_line, status_line
+from rknn_tui.status import job_line, key_line, status_line
 from rknn_tui.symbols import drawable, wrap
 from rknn_tui.widgets.graph_view import GraphView
 from rknn_tui.widgets.layer_detail import detail_lines
@@ -41,7 +42,7 @@ LOW = 20
 """Lines below which the detail keeps to two."""
 SECONDS_OF_REST = 0.15
 """The detail follows once the cursor rests: a held key then costs the marker's bytes alone."""
-SECONDS_BETWEEN_PROGRESS = 0.4
+SECONDS_BETWEEN_PROGRESS = 0.5
 SECONDS_BEFORE_CONFIRMING = 0.3
 """Keys sooner after a question are the repeats of the key that raised it."""
 
@@ -74,7 +75,10 @@ class TuneScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         settings = self.app.settings
         yield TextLines(self.palette, id="too-small")
-        yield TextLines(self.palette, id="status")
+        with Container(id="top"):
+            yield TextLines(self.palette, id="status")
+            # Textual draws a changed line of a widget from its start: progress has a widget of its own.
+            yield TextLines(self.palette, id="job")
         with Container(id="body"):
             with Container(id="table"):
                 yield TextLines(self.palette, id="header")
@@ -96,7 +100,7 @@ class TuneScreen(Screen[None]):
         return self.query_one(Prompt)
 
     def line(self, id: str) -> TextLines:
-        """One of the text areas: status, header, detail, message, keys."""
+        """One of the text areas: status, job, header, detail, message, keys."""
         return self.query_one(f"#{id}", TextLines)
 
     def on_mount(self) -> None:
@@ -119,21 +123,24 @@ class TuneScreen(Screen[None]):
 
     def show_all(self) -> None:
         """Bring every line up to date; only cells that changed are drawn."""
-        width = self.app.size.width
-        self.line("too-small").show(
-            [[(f"{width}x{self.app.size.height} is too small: {LEAST_WIDTH}x{LEAST_HEIGHT} needed, q quits", "text")]]
-        )
-        self.line("keys").show([key_line(self.keymap, width)])
-        self.line("header").show([self.graph.header()])
+        size, leave = self.app.size, self.keymap.shown("quit")
+        text = f"{size.width}x{size.height} is too small: {LEAST_WIDTH}x{LEAST_HEIGHT} needed, {leave} quits"
+        self.line("too-small").show([[(text, "text")]])
+        self.line("header").show([self.graph.header()] if self.graph.table else [])
         self.show_status()
         self.show_detail()
         self._show_message()
 
     def show_status(self) -> None:
-        """The top line."""
-        graph = self.graph
-        line = status_line(self.bench, graph.row_count, len(graph.table), self.app.size.width, self.symbols)
-        self.line("status").show([line])
+        """The top line, and the keys, which depend on the same things."""
+        graph, width = self.graph, self.app.size.width
+        job, area = job_line(self.bench, width, self.symbols), self.line("job")
+        if job and (area.styles.width is None or area.styles.width.value != length(job)):
+            area.styles.width = length(job)
+        area.display = bool(job)
+        area.show([job])
+        self.line("status").show([status_line(self.bench, graph.row_count, len(graph.table), width, self.symbols)])
+        self.line("keys").show([key_line(self.bench, self.keymap, width)])
 
     def show_detail(self) -> None:
         """The strip about the layer under the cursor."""
@@ -235,6 +242,8 @@ class TuneScreen(Screen[None]):
                 if question.topic == "filter":
                     self._set_filter("")
                 self._close_question()
+                if question.topic == "sizes":
+                    self.tell(self.bench.without_model())
             elif event.key == "tab" and question.paths:
                 self.prompt.complete_path()
             elif event.key in ("up", "down") and question.topic == "filter":
@@ -301,14 +310,14 @@ class TuneScreen(Screen[None]):
 
     def _no_bad(self, where: str) -> Notice:
         if not self.graph.errors:
-            return Notice(f"no accuracy is known yet: {self.keymap.first('analyse')} analyses")
+            return Notice(f"no accuracy is known yet: {self.keymap.shown('analyse')} analyses")
         return Notice(f"no layer {where} has a cosine under {self.graph.limit:g}")
 
     def do_worst(self) -> Reply:
         place = self.graph.next_worst()
         if place is None:
             return self._no_bad("")
-        return Notice(f"worst layer {place[0]} of {place[1]}")
+        return Notice(f"worst by its single cosine: {place[0]} of {place[1]}")
 
     def do_open(self) -> Reply:
         self.app.choose_file()
@@ -344,7 +353,9 @@ class TuneScreen(Screen[None]):
         if self.bench.job is None:
             self.app.exit(0)
             return None
-        return Question("quit", f"{self.bench.job.name} is running and would be lost. y quits", confirm=True)
+        return Question(
+            "quit", f"{self.bench.job.name} is running and would be lost. y quits, other keys stay", confirm=True
+        )
 
     # The engine
 

@@ -84,11 +84,15 @@ class GraphView(MarkedList):
         return False
 
     def next_worst(self) -> tuple[int, int] | None:
-        """Go to the worst layer, or from the n-th worst to the next: (its rank from 1, ranked layers), or None."""
-        ranked = [row for row in range(self.row_count) if not math.isnan(cosine(self._error(row)))]
+        """Go to the worst layer, or from the n-th worst to the next: (its rank from 1, ranked layers), or None.
+
+        The worst is the one with the lowest single cosine: after it, others are bad in the entire model without a fault
+        of their own.
+        """
+        ranked = [row for row in range(self.row_count) if not math.isnan(_single(self._error(row)))]
         if not ranked:
             return None
-        ranked.sort(key=lambda row: cosine(self._error(row)))
+        ranked.sort(key=lambda row: _single(self._error(row)))
         rank = ranked.index(self.cursor) + 1 if self.cursor in ranked and self._on_worst else 0
         rank %= len(ranked)
         self.move_to(ranked[rank])
@@ -107,8 +111,7 @@ class GraphView(MarkedList):
 
     def row_line(self, row: int) -> Line:
         layer, error = self.table[self.rows[row]], self._error(row)
-        entire = cosine(error)
-        single = math.nan if error is None or error.single is None else error.single.cosine
+        entire, single = cosine(error), _single(error)
         bad = entire < self.limit
         precision = layer.precision
         texts: dict[str, Piece] = {
@@ -150,3 +153,7 @@ class GraphView(MarkedList):
 
     def _error(self, row: int) -> LayerError | None:
         return self.errors.get(self.table[self.rows[row]].name)
+
+
+def _single(error: LayerError | None) -> float:
+    return math.nan if error is None or error.single is None else error.single.cosine

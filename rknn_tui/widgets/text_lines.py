@@ -17,8 +17,8 @@ class TextLines(Widget):
 
     DEFAULT_CSS = "TextLines { height: 1; width: 1fr; }"
 
-    def __init__(self, palette: Palette, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self, palette: Palette, *, id: str | None = None) -> None:
+        super().__init__(id=id)
         self.palette = palette
         self._lines: list[Line] = []
 

@@ -458,7 +458,7 @@ def test_the_app_is_not_opened_without_a_terminal_or_on_a_missing_model(
     assert "terminal" in capsys.readouterr().err
     assert program.main([str(tmp_path / "absent.onnx")]) == 1
     assert "absent.onnx: does not exist" in capsys.readouterr().err
-    assert program.main(["biuld"]) == 1
+    assert program.main(["biuld"]) == 2
     assert "did you mean 'build'" in capsys.readouterr().err
     assert program.main(["biuld", "m.onnx"]) == 2
     assert "did you mean 'build'" in capsys.readouterr().err

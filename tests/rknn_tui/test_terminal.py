@@ -67,6 +67,15 @@ class Terminal:
         assert text in data, data[-2000:]
         return data
 
+    def read_for(self, seconds: float) -> bytes:
+        """What is written in the next seconds."""
+        data = bytearray()
+        end = time.monotonic() + seconds
+        while (rest := end - time.monotonic()) > 0:
+            if select.select([self.master], [], [], rest)[0]:
+                data += os.read(self.master, 1 << 16)
+        return bytes(data)
+
     def press(self, keys: bytes) -> None:
         os.write(self.master, keys)
 
@@ -119,6 +128,18 @@ def test_five_thousand_layers_cost_few_bytes_a_key_and_none_at_rest(terminals: l
     assert terminal.read(5.0) == b""
 
 
+def test_a_running_job_costs_few_bytes(terminals: list[Terminal], tmp_path: Path) -> None:
+    terminal = Terminal(str(tmp_path / "steady.onnx"))
+    terminals.append(terminal)
+    terminal.read_until(b"30 layers")
+    terminal.press(b"F")
+    terminal.read_until(b"calibrate")
+    shown = terminal.read_for(5.0)
+    assert b"%" in shown
+    assert b" s left" in shown
+    assert len(shown) / 5 <= 150
+
+
 def test_no_color_means_no_colour_and_the_terminal_is_given_back(terminals: list[Terminal]) -> None:
     terminal = Terminal("layers-30.onnx", NO_COLOR="1")
     terminals.append(terminal)
@@ -151,6 +172,25 @@ def test_being_told_to_end_restores_the_terminal(terminals: list[Terminal]) -> N
     assert terminal.process.wait(10) == 143
     assert b"\x1b[?1049l" in terminal.read(0.5)
     assert termios.tcgetattr(terminal.slave) == terminal.modes
+
+
+def test_a_terminal_that_cannot_place_the_cursor_gets_a_message_rather_than_an_app() -> None:
+    master, slave = pty.openpty()
+    try:
+        run = subprocess.run(
+            [sys.executable, "-m", "rknn_tui"],
+            stdin=slave,
+            stdout=slave,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, "TERM": "dumb"},
+            check=False,
+        )
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert run.returncode == 2
+    assert b"needs a terminal" in run.stderr
 
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps to see the engine's process")
