@@ -21,7 +21,7 @@ from engine.files import package
 from engine.frontends import onnx as onnx_frontend
 from engine.frontends.recognition import kind_of
 from engine.graph.batching import check_batch, with_batch
-from engine.graph.describe import count_parameters, describe_layers, describe_tensor
+from engine.graph.describe import count_parameters, describe_layers, describe_tensor, source_opset
 from engine.graph.execution import distance, random_feeds, run_float
 from engine.graph.given import given
 from engine.graph.layers import Layer, layers
@@ -48,7 +48,6 @@ class _Loaded:
 
     path: str
     framework: str
-    opset: int
     model: ir.Model
     layers: tuple[Layer, ...]
     inputs: tuple[TensorSummary, ...]
@@ -117,9 +116,8 @@ class Session:
         progress.step("optimize", 0, 1)
         self._optimize(graph)
         progress.step("optimize", 1, 1)
-        opset = graph.graph.opset_imports.get("", 0)
         self.release()
-        self._model = _Loaded(str(model), "ONNX", opset, graph, layers(graph), tensors)
+        self._model = _Loaded(str(model), "ONNX", graph, layers(graph), tensors)
         return self.summary()
 
     def load(
@@ -149,7 +147,7 @@ class Session:
         stored = package.read(_path(path, "path"))
         graph = stored.model
         tensors = tuple(describe_tensor(v) for v in graph.graph.inputs)
-        loaded = _Loaded(str(path), "package", graph.graph.opset_imports.get("", 0), graph, layers(graph), tensors)
+        loaded = _Loaded(str(path), "package", graph, layers(graph), tensors)
         built = _build(loaded, stored.table, stored.precision, stored.batch, stored.config)
         self.release()
         self.config, self._model, self._built = stored.config, loaded, built
@@ -284,14 +282,17 @@ class Session:
         """The loaded model's inputs, outputs and layers."""
         loaded, built = self._require_loaded("summary"), self._built
         model = loaded.model if built is None else built.model
-        precision = None if built is None else lambda layer: built.table.precision(layer.name)
         return ModelSummary(
             loaded.path,
             loaded.framework,
-            loaded.opset,
+            source_opset(model),
             loaded.inputs if built is None else tuple(describe_tensor(v) for v in built.model.graph.inputs),
             tuple(describe_tensor(v) for v in model.graph.outputs),
-            describe_layers(model, loaded.layers if built is None else built.layers, precision),
+            describe_layers(
+                model,
+                loaded.layers if built is None else built.layers,
+                None if built is None else built.table.precision,
+            ),
             count_parameters(model),
             self.config.target_platform if built is None else built.config.target_platform,
             "" if built is None else built.precision,

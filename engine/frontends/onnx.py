@@ -13,7 +13,7 @@ import onnx_ir.passes.common as common_passes
 from engine.errors import ModelError
 from engine.frontends import onnx_file, onnx_operators, onnx_opset, onnx_qdq, onnx_types
 from engine.graph import cutting, folding
-from engine.graph.describe import mark_layouts
+from engine.graph.describe import mark_layouts, mark_opset
 from engine.graph.provenance import label, mark_source
 from engine.ort import make_session, serialize
 from engine.progress import Progress
@@ -63,6 +63,7 @@ def _load(
     model = onnx_file.read(path)
     graph = model.graph
     _prepare(model, where)
+    mark_opset(model)
     progress.step("read", 1, 4)
 
     if inputs is not None:

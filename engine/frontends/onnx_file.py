@@ -56,7 +56,7 @@ def _parse(path: Path) -> onnx.ModelProto:
         raise ModelError(
             "is not an ONNX model, or is truncated or corrupt",
             where=str(path),
-            hint="export or download it again; for another framework use its own load call",
+            hint="export or download it again, unless it is of another framework",
         ) from error
     # Protobuf reads many other files as an empty or odd message.
     if not proto.graph.node or not proto.opset_import or not proto.graph.output:

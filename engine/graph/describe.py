@@ -11,6 +11,7 @@ from engine.graph.query import attribute, sole_consumer, static_shape
 from engine.summaries import LayerSummary, TensorSummary
 
 _LAYOUT = "rknn_tui.layout"
+_OPSET = "rknn_tui.opset"
 # What exporters put between an image input and the transpose that turns NHWC into NCHW.
 _PREPROCESSING = {"Cast", "Mul", "Div", "Sub", "Add", "Clip", "Identity", "Pad"}
 
@@ -30,6 +31,17 @@ def _transposed_first(value: ir.Value) -> bool:
     return node is not None and node.op_type == "Transpose" and list(attribute(node, "perm", [])) == [0, 3, 1, 2]
 
 
+def mark_opset(model: ir.Model) -> None:
+    """Note the standard opset that a freshly read model is written in, before it is brought to another."""
+    model.metadata_props[_OPSET] = str(model.opset_imports.get("", model.opset_imports.get("ai.onnx", 0)))
+
+
+def source_opset(model: ir.Model) -> int:
+    """The standard opset that the source model was written in; 0 when it is not known."""
+    text = model.metadata_props.get(_OPSET, "")
+    return int(text) if text.isdecimal() else 0
+
+
 def describe_tensor(value: ir.Value) -> TensorSummary:
     """Name, shape, numpy dtype and layout of a graph input or output."""
     dtype = str(value.dtype.numpy()) if value.dtype is not None else "float32"
@@ -37,15 +49,16 @@ def describe_tensor(value: ir.Value) -> TensorSummary:
 
 
 def describe_layers(
-    model: ir.Model, layers: tuple[Layer, ...], precision: Callable[[Layer], str] | None = None
+    model: ir.Model, layers: tuple[Layer, ...], precision: Callable[[str], str] | None = None
 ) -> tuple[LayerSummary, ...]:
-    """The graph inputs as layers of op 'Input', then every layer; `precision` tells what each runs in."""
+    """The graph inputs as layers of op 'Input', then every layer; `precision` tells what each tensor is kept in."""
     made_by: dict[str, str] = {v.name or "": v.name or "" for v in model.graph.inputs}
     values = {v.name or "": v for v in [*model.graph.inputs, *(v for node in model.graph for v in node.outputs)]}
     found: list[LayerSummary] = []
     for value in model.graph.inputs:
         tensor = describe_tensor(value)
-        found.append(LayerSummary(len(found), tensor.name, "Input", (), tensor.shape, tensor.dtype))
+        kept = precision(tensor.name) if precision is not None else ""
+        found.append(LayerSummary(len(found), tensor.name, "Input", (), tensor.shape, tensor.dtype, kept))
     for layer in layers:
         made_by.update(dict.fromkeys(layer.outputs, layer.name))
         tensor = describe_tensor(values[layer.name])
@@ -57,7 +70,7 @@ def describe_layers(
                 tuple(dict.fromkeys(made_by[name] for name in layer.inputs)),
                 tensor.shape,
                 tensor.dtype,
-                precision(layer) if precision is not None else "",
+                precision(layer.name) if precision is not None else "",
                 layer.sources,
             )
         )
