@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from engine.analysis.comparing import ComparedPart, ComparedTensor, compare
+from engine.analysis.comparing import ComparedPart, ComparedTensor, Comparison, compare
 from engine.analysis.snapshot import Snapshot
 from engine.errors import QuantizationError
 from engine.graph.layers import Layer
+from engine.graph.masks import scores_and_mask
 from engine.graph.query import static_shape
 from engine.ort import make_session, run
 from engine.progress import Progress
@@ -22,6 +23,8 @@ from engine.summaries import AccuracyReport, ErrorPair, LayerError, PartError
 
 Array = np.ndarray[Any, Any]
 
+# Masks hold 0 and something between -10000 and the lowest float32; no score that counts comes near.
+_MASKED = -1000.0
 # Cosine below which a part of a join is worth a warning when the join as a whole looks fine.
 _HIDDEN_PART, _FINE_JOIN = 0.95, 0.99
 
@@ -45,14 +48,15 @@ def analyze(
     progress = progress or Progress()
     progress.step("analyse", 0, 3)
     comparison = compare(model, layers, table, method, with_values=snapshot is not None)
-    # Made for one run, which does not pay back what optimizing thousands of nodes costs; the numbers are the same.
-    session = make_session(comparison.proto, optimization="none")
     progress.step("analyse", 1, 3)
-    names = [o.name for o in comparison.proto.graph.output]
-    values = dict(zip(names, run(session, names, dict(sample)), strict=True))
+    values, totals = _run(comparison, sample)
+    overflown = [t.name for t in comparison.tensors if not all(sums.finite(totals) for sums in t.sums)]
+    if overflown:
+        # Masks of the lowest float32 are finite; their squares are so in float64 only.
+        del values
+        comparison = compare(model, layers, table, method, with_values=snapshot is not None, wide=overflown)
+        values, totals = _run(comparison, sample)
     progress.step("analyse", 2, 3)
-    kept = {name for tensor in comparison.tensors for name in (tensor.golden, tensor.simulated)}
-    totals = {name: float(np.sum(array, dtype=np.float64)) for name, array in values.items() if name not in kept}
     lines = []
     for tensor in comparison.tensors:
         if tensor.entire is not None and not np.isfinite(totals[tensor.entire.float_squares]):
@@ -67,7 +71,11 @@ def analyze(
         for v in model.graph.outputs
         if v.name in by_name
     }
-    warnings = [*_warnings(lines), *_faint_outputs(model, layers, table, comparison.tensors, totals, by_name)]
+    warnings = [
+        *_warnings(lines),
+        *_masked_scores(layers, table),
+        *_faint_outputs(model, layers, table, comparison.tensors, totals, by_name),
+    ]
     report = AccuracyReport(tuple(lines), outputs, 1, time.perf_counter() - started, warnings=tuple(warnings))
     progress.step("analyse", 3, 3)
     if snapshot is not None:
@@ -76,6 +84,16 @@ def analyze(
             snapshot.add(tensor.name, values.pop(tensor.golden), values.pop(tensor.simulated))
         progress.step("write", len(comparison.tensors), len(comparison.tensors))
     return report
+
+
+def _run(comparison: Comparison, sample: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, float]]:
+    """The tensors that the comparison gives out, and its other outputs summed up, by name."""
+    # Made for one run, which does not pay back what optimizing thousands of nodes costs; the numbers are the same.
+    session = make_session(comparison.proto, optimization="none")
+    names = [o.name for o in comparison.proto.graph.output]
+    values = dict(zip(names, run(session, names, dict(sample)), strict=True))
+    kept = {name for tensor in comparison.tensors for name in (tensor.golden, tensor.simulated)}
+    return values, {name: float(np.sum(array, dtype=np.float64)) for name, array in values.items() if name not in kept}
 
 
 def _line(tensor: ComparedTensor, table: Table, totals: Mapping[str, float]) -> LayerError:
@@ -120,6 +138,19 @@ def _warnings(lines: list[LayerError]) -> list[str]:
                     f"{place} has cosine {part.single.cosine:.5f} "
                     f"although the join as a whole has {line.entire.cosine:.5f}"
                 )
+    return found
+
+
+def _masked_scores(layers: tuple[Layer, ...], table: Table) -> list[str]:
+    """Scores before a softmax that share their range with a mask far below them, and so all fall into one step."""
+    found = []
+    for layer in layers:
+        row = table.quantizer(layer.name)
+        if row is not None and row.min < _MASKED and scores_and_mask(layer.last):
+            found.append(
+                f"{layer.op} {layer.name!r} holds scores and a mask of {row.min:.4g} on one scale, which leaves the "
+                "scores one step; use a mask of about -100, or run it and the softmax in float16"
+            )
     return found
 
 

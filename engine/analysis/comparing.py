@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,10 @@ class Sums:
     float_squares: str
     squares: str
     difference: str
+
+    def finite(self, values: Mapping[str, float]) -> bool:
+        """Whether none of the sums overflowed."""
+        return all(math.isfinite(values[name]) for name in (self.float_squares, self.squares, self.difference))
 
     def errors(self, values: Mapping[str, float]) -> ErrorPair:
         """Cosine and euclidean distance from the summed outputs.
@@ -79,6 +83,12 @@ class ComparedTensor:
     simulated: str = ""
     parts: tuple[ComparedPart, ...] = ()
 
+    @property
+    def sums(self) -> list[Sums]:
+        """All sums of the tensor and its parts."""
+        whole = [sums for sums in (self.entire, self.single) if sums is not None]
+        return whole + [sums for part in self.parts for sums in (part.entire, part.single)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -89,21 +99,37 @@ class Comparison:
 
 
 def compare(
-    model: ir.Model, layers: tuple[Layer, ...], table: Table, method: str, *, with_values: bool = False
+    model: ir.Model,
+    layers: tuple[Layer, ...],
+    table: Table,
+    method: str,
+    *,
+    with_values: bool = False,
+    wide: Collection[str] = (),
 ) -> Comparison:
-    """Build the three-branch graph. With `with_values` every tensor of the float and entire branches is an output."""
-    return _Comparing(model, layers, table, method, with_values).build()
+    """Build the three-branch graph. With `with_values` every tensor of the float and entire branches is an output.
+
+    The squares of the tensors `wide` are taken in float64: those of values beyond 1.8e19 overflow in float32.
+    """
+    return _Comparing(model, layers, table, method, with_values, wide).build()
 
 
 class _Comparing:
     def __init__(
-        self, model: ir.Model, layers: tuple[Layer, ...], table: Table, method: str, with_values: bool
+        self,
+        model: ir.Model,
+        layers: tuple[Layer, ...],
+        table: Table,
+        method: str,
+        with_values: bool,
+        wide: Collection[str],
     ) -> None:
         self._model = model
         self._layers = layers
         self._builder = GraphBuilder(model, "comparison")
         self._lowering = Lowering(self._builder, model, table, method)
         self._with_values = with_values
+        self._wide = wide
         self._values = {v.name or "": v for v in [*model.graph.inputs, *(v for n in model.graph for v in n.outputs)]}
         self._entire: dict[str, str] = {}
         self._rounded: dict[str, str] = {}
@@ -167,8 +193,15 @@ class _Comparing:
             names.append(self._builder.give(name, f"{golden}{suffix}"))
         return names[0], names[1]
 
-    def _sums(self, golden: str, other: str, shape: tuple[int, ...] | None = None) -> Sums:
-        dims = static_shape(self._values[golden]) if shape is None else shape
+    def _sums(self, tensor: str, other: str) -> Sums:
+        return self._sums_between(tensor, other, static_shape(self._values[tensor]), tensor in self._wide)
+
+    def _sums_between(self, golden: str, other: str, dims: tuple[int, ...], wide: bool) -> Sums:
+        if wide:
+            golden, other = (
+                self._builder.node("Cast", [name], f"{name}.wide", to=onnx.TensorProto.DOUBLE)
+                for name in (golden, other)
+            )
         difference = self._builder.node("Sub", [golden, other], f"{other}.difference")
         return Sums(
             self._sum_squares(golden, dims), self._sum_squares(other, dims), self._sum_squares(difference, dims)
@@ -227,8 +260,8 @@ class _Comparing:
             axis,
             start,
             stop,
-            self._sums(branches[0], branches[1], shape),
-            self._sums(branches[0], branches[2], shape),
+            self._sums_between(branches[0], branches[1], shape, joined in self._wide),
+            self._sums_between(branches[0], branches[2], shape, joined in self._wide),
             extremes[0],
             extremes[1],
         )

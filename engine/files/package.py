@@ -20,6 +20,7 @@ from engine.config import Config
 from engine.errors import EngineError, FileError
 from engine.files.writing import replacing
 from engine.graph.batching import LARGEST_BATCH
+from engine.graph.describe import source_opset
 from engine.graph.given import given
 from engine.graph.provenance import sources
 from engine.graph.query import constant, static_shape
@@ -122,6 +123,7 @@ def _graph(data: bytes, where: str) -> ir.Model:
             raise FileError("has a graph that refers to other files", where=where, hint=_AGAIN)
         make_session(data, optimization="none")
         model: ir.Model = ir.from_proto(proto)
+        source_opset(model)
         for node in model.graph:
             sources(node)
         for value in [*model.graph.inputs, *(v for node in model.graph for v in node.outputs if v.name)]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from engine.graph.describe import mark_layouts, mark_opset
 from engine.graph.provenance import label, mark_source
 from engine.ort import make_session, serialize
 from engine.progress import Progress
+
+log = logging.getLogger("engine")
 
 _SURPRISES = (
     ArithmeticError,
@@ -64,6 +67,7 @@ def _load(
     graph = model.graph
     _prepare(model, where)
     mark_opset(model)
+    own_inputs = [v.name for v in graph.inputs]
     progress.step("read", 1, 4)
 
     if inputs is not None:
@@ -89,12 +93,15 @@ def _load(
         folding.fold(model, quantizers=True)
         cutting.drop_dead(model, keep_inputs=inputs or ())
         folding.require_static(model)
+        unread = [name for name in own_inputs if name not in {v.name for v in graph.inputs}]
         _name_nodes_apart(model)
         progress.step("check", 3, 4)
         make_session(serialize(model), optimization="none")
     except ModelError as error:
         raise _located(error, model, where) from error
     mark_layouts(model)
+    if unread and inputs is None and outputs is None:
+        log.warning("%s: inputs that no output depends on are left out: %s", where, ", ".join(map(str, unread)))
     progress.step("check", 4, 4)
     return model
 

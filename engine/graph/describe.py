@@ -45,7 +45,9 @@ def source_opset(model: ir.Model) -> int:
 def describe_tensor(value: ir.Value) -> TensorSummary:
     """Name, shape, numpy dtype and layout of a graph input or output."""
     dtype = str(value.dtype.numpy()) if value.dtype is not None else "float32"
-    return TensorSummary(value.name or "", static_shape(value), dtype, value.metadata_props.get(_LAYOUT, ""))
+    layout = value.metadata_props.get(_LAYOUT, "")
+    # A package may come from anywhere and say anything.
+    return TensorSummary(value.name or "", static_shape(value), dtype, layout if layout in ("nchw", "nhwc") else "")
 
 
 def describe_layers(

@@ -18,6 +18,7 @@ from engine.graph.passes.fold_pad import FoldPad
 from engine.graph.passes.global_pools import RecogniseGlobalPool
 from engine.graph.passes.hard_activations import RecogniseHardSigmoid, RecogniseHardSwish
 from engine.graph.passes.layer_norm import RecogniseLayerNormalization
+from engine.graph.passes.masks import FiniteMask
 from engine.graph.passes.means import RecogniseMean
 from engine.graph.passes.no_ops import RemoveNoOps
 from engine.graph.passes.reshapes import UnifyReshapes
@@ -33,6 +34,7 @@ _PASSES: tuple[tuple[int, ir.passes.InPlacePass], ...] = (
     (1, common_passes.RemoveUnusedNodesPass()),
     (1, MergeCommonSubexpressions()),
     # Activations and norms before arithmetic: folding a part of one would hide it.
+    (2, FiniteMask()),
     (2, RecogniseClip()),
     (2, RecogniseHardSigmoid()),
     (2, RecogniseHardSwish()),

@@ -41,11 +41,17 @@ def symmetric(low: float, high: float, dtype: str = "int32") -> tuple[float, int
 
 
 _SMALLEST_STEP = np.float32(np.finfo(np.float32).tiny)
+# One float32 below what is exact, so that no rounding of the product of steps and width leaves float32.
+_LARGEST_STEPS = {
+    dtype: np.nextafter(np.finfo(np.float32).max / np.float32(high - low), np.float32(0), dtype=np.float32)
+    for dtype, (low, high) in LIMITS.items()
+}
 
 
-def step(scale: float) -> np.float32:
-    """The scale as the float32 that arithmetic uses, kept away from 0 where float32 would underflow."""
-    return max(np.float32(scale), _SMALLEST_STEP)
+def step(scale: float, dtype: str = "int8") -> np.float32:
+    """The scale as the float32 that arithmetic uses: not so small that it underflows, nor so large that the ends of
+    the grid of `dtype` overflow, as they would where a mask holds the lowest float32."""
+    return min(max(np.float32(scale), _SMALLEST_STEP), _LARGEST_STEPS[dtype])
 
 
 def fake_quantize(values: Array, scale: float, zero_point: int, dtype: str = "int8") -> Array:
@@ -55,7 +61,7 @@ def fake_quantize(values: Array, scale: float, zero_point: int, dtype: str = "in
         grid = np.clip(np.rint(values.astype(np.float64) / scale) + zero_point, smallest, largest)
         result: Array = ((grid - zero_point) * scale).astype(np.float32)
         return result
-    width = step(scale)
+    width = step(scale, dtype)
     with np.errstate(over="ignore"):  # what overflows is clipped
         grid = np.clip(np.rint(values.astype(np.float32) / width) + np.float32(zero_point), smallest, largest)
     rounded: Array = ((grid - np.float32(zero_point)) * width).astype(np.float32)

@@ -207,7 +207,8 @@ def _in_order(inputs: Sequence[Any] | Mapping[str, Any], names: list[str]) -> li
     if not isinstance(arrays, (list, tuple)):
         raise InputError(f"expected a list of arrays, got {type(inputs).__name__}", where="inputs")
     if len(arrays) != len(names):
-        raise InputError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(arrays)}", where="inputs")
+        expected = f"{_count(len(names), 'input', 'inputs')} ({', '.join(names)})"
+        raise InputError(f"expected {expected}, got {len(arrays)}", where="inputs")
     return list(arrays)
 
 

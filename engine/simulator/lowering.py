@@ -156,7 +156,7 @@ class Lowering:
     def _fake_quantize(self, name: str, row: Row, tensor: str) -> str:
         assert row.scale is not None and row.zero_point is not None
         dtype = np.dtype(row.dtype)
-        scale = self.builder.array(f"{tensor}.scale", np.array(step(row.scale)))
+        scale = self.builder.array(f"{tensor}.scale", np.array(step(row.scale, row.dtype)))
         zero = self.builder.array(f"{tensor}.zero_point", np.array(row.zero_point, dtype))
         grid = self.builder.node("QuantizeLinear", [name, scale, zero], f"{name}.grid")
         return self.builder.node("DequantizeLinear", [grid, scale, zero], f"{name}.quantized")

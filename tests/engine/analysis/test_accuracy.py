@@ -229,6 +229,18 @@ class TestEdges:
         assert report.outputs["y"] == ErrorPair(0.0, float("inf"))
         assert "'y' becomes infinite or not a number" in report.warnings[0]
 
+    def test_a_mask_of_the_lowest_float_is_no_overflow(self, tmp_path: Path) -> None:
+        lowest = np.array([[0, 0, np.finfo(np.float32).min, 0]], np.float32)
+        proto = network({"x": (1, 4), "m": (1, 4)}, "s = Add (x, m)\ny = Softmax <axis = -1> (s)", {})
+        sample = [random(1, 4), lowest]
+        session = built(tmp_path, proto, [sample])
+        report = session.analyze(sample)
+        errors = {line.name: line.entire for line in report.layers}
+        assert errors["m"] is not None and errors["m"].cosine > 0.99999 and np.isfinite(errors["m"].euclidean)
+        assert [warning for warning in report.warnings if "'s' holds scores and a mask of -3.403e+38" in warning]
+        unmasked = [random(1, 4), np.zeros((1, 4), np.float32)]
+        assert built(tmp_path, proto, [unmasked]).analyze(unmasked).warnings == ()
+
     def test_a_float_model_that_overflows_is_refused_by_name(self, tmp_path: Path) -> None:
         session = built(tmp_path, network({"x": (1, 4)}, "m = Exp (x)\ny = Mul (m, m)", {}), [[random(1, 4)]])
         with pytest.raises(QuantizationError, match="'m'"):

@@ -270,6 +270,19 @@ class TestHostileFiles:
         except EngineError as error:
             assert str(error)
 
+    @pytest.mark.parametrize("forgery", [(b"opset\x12\x0218", b"opset\x12\x02\x80\x80"), (b"\x04nchw", b"\x04n\x80hw")])
+    def test_forged_notes_of_a_graph_are_refused_or_passed_over(
+        self, forgery: tuple[bytes, bytes], exported: bytes, tmp_path: Path
+    ) -> None:
+        graph = members_of(exported)["graph.onnx"]
+        assert forgery[0] in graph
+        path = tmp_path / "m.rknn"
+        path.write_bytes(forged(exported, graph=graph.replace(*forgery)))
+        try:
+            assert Session().load_rknn(path).inputs[0].layout == ""
+        except FileError as error:
+            assert error.where == str(path)
+
 
 class TestWriting:
     def stored(self, session: Session) -> package.Package:

@@ -103,6 +103,16 @@ def test_inputs_that_nothing_reads_are_left_out_unless_named(tmp_path: Path) -> 
     assert [v.name for v in named.graph.inputs] == ["x", "unused"]
 
 
+def test_an_input_that_is_left_out_is_told_unless_a_person_cut_it_off(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = save(model({"x": (1, 2), "unused": (1, 2)}, "y = Relu (x)"), tmp_path)
+    load(path, outputs=["y"])
+    assert not caplog.messages
+    load(path)
+    assert [text for text in caplog.messages if "left out: unused" in text]
+
+
 def test_outputs_may_be_inputs_or_constants(tmp_path: Path) -> None:
     # Not with Relu: until 1.26 ONNX Runtime computes it in place, over the input that is an output as well.
     proto = model(

@@ -203,7 +203,7 @@ class TestDescription:
         )
         summary = describe_layers(model, layers(model), lambda layer: "int8")
         assert [(s.index, s.name, s.op, s.inputs, s.shape, s.precision) for s in summary] == [
-            (0, "x", "Input", (), SHAPE, ""),
+            (0, "x", "Input", (), SHAPE, "int8"),
             (1, "r", "ConvRelu", ("x",), SHAPE, "int8"),
             (2, "a", "Split", ("r",), (1, 2, 6, 6), "int8"),
             (3, "y", "Mul", ("a",), (1, 2, 6, 6), "int8"),

@@ -168,3 +168,18 @@ class TestThroughABuild:
         samples[6][0][0, 3] = 1000.0
         session = built(tmp_path, network({"x": (1, 8)}, "y = LeakyRelu (x)", {}), samples)
         assert session.table.rows["x_int8"].max == 1000.0
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+@given(scale=st.floats(1e30, float(np.finfo(np.float32).max)), zero=st.integers(-128, 127))
+def test_the_ends_of_the_widest_grids_stay_finite(dtype: str, scale: float, zero: int) -> None:
+    lowest = np.finfo(np.float32).min
+    ends = fake_quantize(np.array([lowest, 0, -lowest], np.float32), scale, zero, dtype)
+    assert np.isfinite(ends).all() and ends[1] == 0
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_the_lowest_float_stays_what_it_is(dtype: str) -> None:
+    lowest = np.finfo(np.float32).min
+    (rounded,) = fake_quantize(np.array([lowest]), *asymmetric(float(lowest), 0.0, dtype), dtype)
+    assert rounded == pytest.approx(lowest, rel=1e-6)
