@@ -147,3 +147,8 @@ def print_result(text: str) -> None:
         encoding = sys.stdout.encoding or "ascii"
         sys.stdout.write(f"{text}\n".encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()
+
+
+def screen_width() -> int | None:
+    """Cells in a line of the terminal that standard output goes to; None when it goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

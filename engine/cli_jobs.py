@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from engine import ort
-from engine.cli_console import Console
+from engine.cli_console import Console, screen_width
 from engine.cli_errors import in_options
 from engine.cli_options import JobOptions, UsageError, job_options
 from engine.cli_text import (
@@ -96,7 +96,7 @@ def analyze(arguments: argparse.Namespace, console: Console) -> int:
     session, model, built = _ready(arguments, options, console)
     sample = arguments.sample or _first_sample(options.dataset, session, model)
     report = session.analyze(sample, output_dir=arguments.output_dir, progress=console.progress())
-    text = accuracy_text(report, arguments.worst)
+    text = accuracy_text(report, arguments.worst, screen_width())
     if report.directory:
         text += f"\ntensors and error_analysis.txt are in {report.directory}"
     document: dict[str, Any] = {"model": model.path, "build": built, "sample": sample, "report": report}
@@ -147,7 +147,7 @@ def demo(arguments: argparse.Namespace, console: Console) -> int:
     }
     report = session.analyze([samples[0][0]], output_dir=None, progress=console.progress())
     lines = [
-        accuracy_text(report, arguments.worst),
+        accuracy_text(report, arguments.worst, screen_width()),
         "",
         f"top-1 on {counted(len(samples), 'test image')}: "
         + ", ".join(f"{name} {correct:.1%}" for name, correct in top1.items()),

@@ -72,8 +72,11 @@ def build_text(build: BuildSummary) -> str:
     return "\n".join(lines + [f"note: {printable(note)}" for note in build.notes])
 
 
-def accuracy_text(report: AccuracyReport, worst: int | None = None) -> str:
-    """The table of per-layer errors, in execution order or only the `worst`, then outputs and warnings."""
+def accuracy_text(report: AccuracyReport, worst: int | None = None, width: int | None = None) -> str:
+    """The table of per-layer errors, in execution order or only the `worst`, then outputs and warnings.
+
+    Where the table is wider than `width` cells, it leaves out the euclidean distances.
+    """
     layers = report.layers if worst is None else worst_layers(report, worst)
     rows: list[tuple[str, ...]] = []
     for layer in layers:
@@ -82,14 +85,12 @@ def accuracy_text(report: AccuracyReport, worst: int | None = None) -> str:
             (f"  {_short(part.tensor)}", _part_text(part), "", *_pair(part.entire), *_pair(part.single))
             for part in layer.parts
         ]
-    lines = [
-        table(
-            ("layer", "op", "precision", "entire cos", "entire euc", "single cos", "single euc"),
-            rows,
-            numbers=(3, 4, 5, 6),
-        ),
-        "entire: the whole quantized model against the float model; single: the layer alone",
-    ]
+    headers = ("layer", "op", "type", "entire cos", "entire euc", "single cos", "single euc")
+    errors = table(headers, rows, numbers=(3, 4, 5, 6))
+    if width is not None and max(map(len, errors.splitlines())) > width:
+        cosines = [(*row[:4], row[5]) for row in [headers, *rows]]
+        errors = table(cosines[0], cosines[1:], numbers=(3, 4))
+    lines = [errors, "entire: the whole quantized model against the float model; single: the layer alone"]
     for name, pair in report.outputs.items():
         lines.append(f"output {printable(name)}: cosine {pair.cosine:.5f}, euclidean {pair.euclidean:.5f}")
     lines += [f"warning: {printable(warning)}" for warning in report.warnings]

@@ -692,3 +692,12 @@ def test_the_demo_shows_what_int8_costs(capsys: pytest.CaptureFixture[str]) -> N
     assert document["top1"]["float"] >= 0.95
     assert document["top1"]["int8"] < document["top1"]["float"]
     assert document["report"]["layers"]
+
+
+def test_a_table_too_wide_for_the_screen_leaves_out_the_distances() -> None:
+    report = report_of(0.9, None)
+    whole = accuracy_text(report).splitlines()[0]
+    assert "entire euc" in whole
+    assert accuracy_text(report, width=len(whole)).splitlines()[0] == whole
+    narrow = accuracy_text(report, width=len(whole) - 1).splitlines()[0]
+    assert "entire cos" in narrow and "single cos" in narrow and "euc" not in narrow
