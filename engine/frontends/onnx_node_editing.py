@@ -9,8 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from engine.errors import ModelError
+from engine.graph.names import Names
 from engine.graph.provenance import label
-from engine.graph.query import Array, add_constant, new_node
+from engine.graph.query import Array, new_node
 
 CANONICAL_OPSET = 18
 """The opset that models are brought to; those of this opset or a newer one stay as they are."""
@@ -21,21 +22,12 @@ class Scope:
 
     def __init__(self, model: ir.Model, version: int) -> None:
         self.version = version
-        self._graph = model.graph
-        self._taken: set[str | None] = set()
-        for graph in (model.graph, *model.graph.subgraphs()):
-            self._taken.update(graph.initializers)
-            self._taken.update(value.name for value in graph.inputs)
-            self._taken.update(value.name for node in graph for value in node.outputs)
+        self._names = Names(model.graph)
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
 
     def name(self, base: str) -> str:
         """`base`, numbered where any graph of the model has that name: an inner name may not hide an outer one."""
-        name, count = base, 1
-        while name in self._taken:
-            name, count = f"{base}_{count}", count + 1
-        self._taken.add(name)
-        return name
+        return self._names.fresh(base)
 
     def constant(self, name: str, array: Array) -> ir.Value:
         """An initializer of the outermost graph, shared by all who ask for the same content.
@@ -44,7 +36,7 @@ class Scope:
         """
         key = (array.dtype.name, array.shape, array.tobytes())
         if key not in self._constants:
-            self._constants[key] = add_constant(self._graph, self.name(name), array)
+            self._constants[key] = self._names.constant(name, array)
         return self._constants[key]
 
     def integers(self, name: str, values: Sequence[int]) -> ir.Value:

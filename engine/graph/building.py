@@ -11,6 +11,8 @@ import onnx.helper
 import onnx.numpy_helper
 import onnx_ir as ir
 
+from engine.graph.names import Names
+
 Array = np.ndarray[Any, Any]
 
 # ONNX Runtime refuses models of an IR version newer than it knows; this one carries everything used here.
@@ -32,20 +34,14 @@ class GraphBuilder:
         self._graph.name = title
         self._constants: set[str] = set()
         self._arrays: dict[str, str] = {}
-        self._taken: set[str] = {v.name or "" for v in model.graph.inputs} | set(model.graph.initializers)
-        # Subgraphs too: a new tensor of an inner tensor's name would be shadowed by it, which ONNX forbids.
-        self._taken.update(v.name or "" for node in model.graph.all_nodes() for v in node.outputs)
+        self._names = Names(model.graph)
         for value in model.graph.inputs:
             self._graph.input.append(ir.serde.serialize_value(value))
         self._protos: dict[ir.Node, onnx.NodeProto] = {}
 
     def name(self, base: str) -> str:
         """A tensor name that nothing has, made from `base`."""
-        name, count = base, 1
-        while name in self._taken:
-            name, count = f"{base}.{count}", count + 1
-        self._taken.add(name)
-        return name
+        return self._names.fresh(base)
 
     def node(self, op_type: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add a node of the standard domain with one output; returns the output's unique name."""

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from engine.errors import ModelError
 from engine.graph.given import after, keep
-from engine.graph.passes.rewriting import Names
+from engine.graph.names import Names
 from engine.graph.provenance import inherit, label
 from engine.graph.query import Array, constant, drop_unused_constants, static_shape
 from engine.graph.shapes import Inference

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from engine.graph.names import Names
 from engine.graph.provenance import inherit
 
 Array = np.ndarray[Any, Any]
@@ -42,25 +43,13 @@ def sole_consumer(value: ir.Value) -> ir.Node | None:
 
 
 def fresh_name(graph: ir.Graph, base: str) -> str:
-    """`base`, with a number behind it where a value or initializer of that name exists.
-
-    Every value's name is looked at, so keep it out of inner loops over large graphs.
-    """
-    taken = set(graph.initializers) | {v.name for v in graph.inputs}
-    taken.update(v.name for node in graph for v in node.outputs)
-    name, count = base, 1
-    while name in taken:
-        name, count = f"{base}_{count}", count + 1
-    return name
+    """`base`, with a number behind it where it is taken; `Names` is cheaper for more than one."""
+    return Names(graph).fresh(base)
 
 
 def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     """Register `array` as an initializer under a fresh name made from `name`."""
-    array = np.asarray(array, order="C")
-    tensor = ir.tensor(array, name=fresh_name(graph, name))
-    value = ir.val(tensor.name, dtype=tensor.dtype, shape=list(array.shape), const_value=tensor)
-    graph.register_initializer(value)
-    return value
+    return Names(graph).constant(name, array)
 
 
 def drop_unused_constants(graph: ir.Graph) -> int:

@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import onnx_ir as ir
 
+from engine.graph.names import Names
 from engine.graph.passes.matching import free_constant, is_float, keeps_shape, per_channel
-from engine.graph.passes.rewriting import Names, set_attributes, set_constant_input
+from engine.graph.passes.rewriting import set_attributes, set_constant_input
 from engine.graph.query import Array, attribute, static_shape
 
 

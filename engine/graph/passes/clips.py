@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from engine.graph.names import Names
 from engine.graph.passes.matching import is_float, keeps_shape, scalar
-from engine.graph.passes.rewriting import Names, RewritePass, absorbed
+from engine.graph.passes.rewriting import RewritePass, absorbed
 from engine.graph.query import new_node, replace, static_shape
 
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from engine.graph.names import Names
 from engine.graph.passes.rewriting import (
-    Names,
     RewritePass,
     has_given_quantization,
     maker,

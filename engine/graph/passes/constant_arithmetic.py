@@ -7,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from engine.graph.names import Names
 from engine.graph.passes.matching import FLOAT, free_constant, is_float, keeps_shape
-from engine.graph.passes.rewriting import Names, RewritePass, bypass
+from engine.graph.passes.rewriting import RewritePass, bypass
 from engine.graph.query import Array, new_node, replace, static_shape
 
 

@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from engine.graph.names import Names
 from engine.graph.passes.matching import free_constant, is_float, keeps_shape, per_channel
 from engine.graph.passes.rewriting import (
-    Names,
     RewritePass,
     absorbable,
     absorbed,

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
+from engine.graph.names import Names
 from engine.graph.passes.affine import Affine, arithmetic, batch_normalization, fold, fold_input
-from engine.graph.passes.rewriting import Names, RewritePass, absorb, absorbed
+from engine.graph.passes.rewriting import RewritePass, absorb, absorbed
 from engine.graph.provenance import inherit
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm")

@@ -7,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from engine.graph.names import Names
 from engine.graph.passes.matching import scalar
-from engine.graph.passes.rewriting import Names, RewritePass, absorbed, set_attributes
+from engine.graph.passes.rewriting import RewritePass, absorbed, set_attributes
 from engine.graph.provenance import inherit
 from engine.graph.query import attribute, constant, static_shape
 

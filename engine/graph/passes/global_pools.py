@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
+from engine.graph.names import Names
 from engine.graph.passes.matching import is_float
-from engine.graph.passes.rewriting import Names, RewritePass, reshape_constant
+from engine.graph.passes.rewriting import RewritePass, reshape_constant
 from engine.graph.query import attribute, constant, new_node, replace, static_shape
 
 _POOLS = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
+from engine.graph.names import Names
 from engine.graph.passes.matching import Gate, clip_bounds, close, gate, is_float, keeps_shape, offset, scaled
-from engine.graph.passes.rewriting import Names, RewritePass, absorbable, absorbed, maker
+from engine.graph.passes.rewriting import RewritePass, absorbable, absorbed, maker
 from engine.graph.query import new_node, replace, static_shape
 
 # The slopes that are in use: PyTorch's and MobileNetV3's 1/6, and ONNX's own default.

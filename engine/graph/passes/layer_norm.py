@@ -7,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from engine.graph.names import Names
 from engine.graph.passes.matching import free_constant, is_float, keeps_shape, offset, scalar
-from engine.graph.passes.rewriting import Names, RewritePass, absorbable, absorbed, has_given_quantization
+from engine.graph.passes.rewriting import RewritePass, absorbable, absorbed, has_given_quantization
 from engine.graph.query import Array, attribute, constant, new_node, replace, sole_consumer, static_shape
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from engine.graph.masks import scores_and_mask
-from engine.graph.passes.rewriting import Names, RewritePass
+from engine.graph.names import Names
+from engine.graph.passes.rewriting import RewritePass
 from engine.graph.query import constant
 
 _LOWEST = np.finfo(np.float32).min

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
+from engine.graph.names import Names
 from engine.graph.passes.matching import close, scaled
-from engine.graph.passes.rewriting import Names, RewritePass, absorbed
+from engine.graph.passes.rewriting import RewritePass, absorbed
 from engine.graph.query import attribute, constant, new_node, replace, static_shape
 
 

@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from engine.graph.passes.rewriting import Names, RewritePass, bypass
+from engine.graph.names import Names
+from engine.graph.passes.rewriting import RewritePass, bypass
 from engine.graph.query import attribute, constant, static_shape
 
 # From here on an `end` of Slice means "to the end", whatever the size of the axis.

@@ -7,7 +7,8 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from engine.graph.passes.rewriting import Names, RewritePass
+from engine.graph.names import Names
+from engine.graph.passes.rewriting import RewritePass
 from engine.graph.query import Array, attribute, constant, new_node, replace, static_shape
 
 

@@ -10,34 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from engine.graph.given import KEY as GIVEN_QUANTIZATION
+from engine.graph.names import Names
 from engine.graph.provenance import inherit
 from engine.graph.query import Array
-
-
-class Names:
-    """Hands out names that nothing in a graph has; looks at the graph once, on the first request."""
-
-    def __init__(self, graph: ir.Graph) -> None:
-        self._graph = graph
-        self._taken: set[str | None] | None = None
-
-    def fresh(self, base: str) -> str:
-        """`base`, with a number behind it where it is taken."""
-        if self._taken is None:
-            self._taken = set(self._graph.initializers) | {v.name for v in self._graph.inputs}
-            self._taken.update(v.name for node in self._graph for v in node.outputs)
-        name, count = base, 1
-        while name in self._taken:
-            name, count = f"{base}_{count}", count + 1
-        self._taken.add(name)
-        return name
-
-    def constant(self, base: str, array: Array) -> ir.Value:
-        """A new initializer of the graph that holds `array`, under a fresh name made from `base`."""
-        tensor = ir.tensor(np.asarray(array, order="C"), name=self.fresh(base))
-        value = ir.val(tensor.name, dtype=tensor.dtype, shape=ir.Shape(array.shape), const_value=tensor)
-        self._graph.register_initializer(value)
-        return value
 
 
 class RewritePass(ir.passes.InPlacePass):

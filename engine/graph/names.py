@@ -1,0 +1,43 @@
+"""Hands out tensor names that nothing in a graph has, and adds constants under such names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+Array = np.ndarray[Any, Any]
+
+
+class Names:
+    """The names of a graph and those handed out since; looks at the graph once, on the first request.
+
+    Subgraphs count too: a new tensor of an inner tensor's name would be hidden by it, which ONNX forbids.
+    """
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self._taken: set[str | None] | None = None
+
+    def fresh(self, base: str) -> str:
+        """`base`, with a number behind it where it is taken."""
+        if self._taken is None:
+            self._taken = set()
+            for graph in (self._graph, *self._graph.subgraphs()):
+                self._taken.update(graph.initializers)
+                self._taken.update(value.name for value in graph.inputs)
+                self._taken.update(value.name for node in graph for value in node.outputs)
+        name, count = base, 1
+        while name in self._taken:
+            name, count = f"{base}_{count}", count + 1
+        self._taken.add(name)
+        return name
+
+    def constant(self, base: str, array: Array) -> ir.Value:
+        """A new initializer of the graph that holds `array`, under a fresh name made from `base`."""
+        array = np.asarray(array, order="C")
+        tensor = ir.tensor(array, name=self.fresh(base))
+        value = ir.val(tensor.name, dtype=tensor.dtype, shape=ir.Shape(array.shape), const_value=tensor)
+        self._graph.register_initializer(value)
+        return value
