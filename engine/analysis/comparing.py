@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from engine.graph.building import GraphBuilder
 from engine.graph.layers import Layer
-from engine.graph.query import attribute, static_shape
+from engine.graph.query import attribute, static_shape, tensors
 from engine.quantization.table import Table
 from engine.simulator.lowering import Lowering
 from engine.summaries import ErrorPair
@@ -130,7 +130,7 @@ class _Comparing:
         self._lowering = Lowering(self._builder, model, table, method)
         self._with_values = with_values
         self._wide = wide
-        self._values = {v.name or "": v for v in [*model.graph.inputs, *(v for n in model.graph for v in n.outputs)]}
+        self._values = {v.name or "": v for v in tensors(model.graph)}
         self._entire: dict[str, str] = {}
         self._rounded: dict[str, str] = {}
         self._squares: dict[str, str] = {}

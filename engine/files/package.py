@@ -23,7 +23,7 @@ from engine.graph.batching import LARGEST_BATCH
 from engine.graph.describe import source_opset
 from engine.graph.given import given
 from engine.graph.provenance import sources
-from engine.graph.query import constant, static_shape
+from engine.graph.query import constant, static_shape, tensors
 from engine.ort import LARGEST_MODEL, make_session
 from engine.quantization.table import LARGEST_CFG, Table, from_cfg, to_cfg
 
@@ -126,7 +126,7 @@ def _graph(data: bytes, where: str) -> ir.Model:
         source_opset(model)
         for node in model.graph:
             sources(node)
-        for value in [*model.graph.inputs, *(v for node in model.graph for v in node.outputs if v.name)]:
+        for value in tensors(model.graph):
             static_shape(value)
             given(value)
         for value in model.graph.initializers.values():

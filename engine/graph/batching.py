@@ -11,7 +11,16 @@ from engine.errors import ConfigError, ModelError
 from engine.graph.execution import random_feeds, run_float
 from engine.graph.folding import unresolved
 from engine.graph.provenance import label
-from engine.graph.query import Array, add_constant, attribute, constant, drop_unused_constants, fresh_name, static_shape
+from engine.graph.query import (
+    Array,
+    add_constant,
+    attribute,
+    constant,
+    drop_unused_constants,
+    fresh_name,
+    static_shape,
+    tensors,
+)
 from engine.graph.shapes import infer_shapes
 
 LARGEST_BATCH = 1024
@@ -53,8 +62,7 @@ def check_batch(model: ir.Model, batch: int) -> None:
     where = "rknn_batch_size"
     if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= LARGEST_BATCH:
         raise ConfigError(f"expected a whole number from 1 to {LARGEST_BATCH}, got {batch!r}", where=where)
-    values = [v for v in [*model.graph.inputs, *(v for node in model.graph for v in node.outputs)] if v.name]
-    largest = batch * max((math.prod(static_shape(value)) for value in values), default=0)
+    largest = batch * max((math.prod(static_shape(value)) for value in tensors(model.graph)), default=0)
     if batch > 1 and largest > _LARGEST_TENSOR:
         raise ConfigError(f"a tensor of {batch} samples would hold {largest:,} values", where=where, hint="use fewer")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from engine.graph.layers import Layer
-from engine.graph.query import attribute, sole_consumer, static_shape
+from engine.graph.query import attribute, sole_consumer, static_shape, tensors
 from engine.summaries import LayerSummary, TensorSummary
 
 _LAYOUT = "rknn_tui.layout"
@@ -55,7 +55,7 @@ def describe_layers(
 ) -> tuple[LayerSummary, ...]:
     """The graph inputs as layers of op 'Input', then every layer; `precision` tells what each tensor is kept in."""
     made_by: dict[str, str] = {v.name or "": v.name or "" for v in model.graph.inputs}
-    values = {v.name or "": v for v in [*model.graph.inputs, *(v for node in model.graph for v in node.outputs)]}
+    values = {v.name or "": v for v in tensors(model.graph)}
     found: list[LayerSummary] = []
     for value in model.graph.inputs:
         tensor = describe_tensor(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-_REORDERS = {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
+from engine.graph.operators import REORDERINGS
 
 
 def scores_and_mask(node: ir.Node) -> tuple[tuple[ir.Value, ir.Value], ...]:
@@ -28,7 +28,7 @@ def _only_softmax_reads(value: ir.Value) -> bool:
         if tensor.is_graph_output() or not readers:
             return False
         for reader in readers:
-            if reader.op_type in _REORDERS:
+            if reader.op_type in REORDERINGS:
                 waiting.append(reader.outputs[0])
             elif reader.op_type != "Softmax":
                 return False

@@ -34,6 +34,11 @@ def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
     return default if attr is None else attr.value
 
 
+def tensors(graph: ir.Graph) -> list[ir.Value]:
+    """The graph's inputs, then what its nodes make, in execution order; absent outputs are left out."""
+    return [v for v in [*graph.inputs, *(v for node in graph for v in node.outputs)] if v.name]
+
+
 def sole_consumer(value: ir.Value) -> ir.Node | None:
     """The node that alone reads `value`, once; None when others read it or it is a graph output."""
     uses = value.uses()

@@ -8,7 +8,8 @@ from engine.config import Config
 from engine.errors import NotYetError, QuantizationError
 from engine.graph.given import GivenParameters, given
 from engine.graph.layers import FLOATS, Layer
-from engine.graph.query import constant
+from engine.graph.operators import REORDERINGS
+from engine.graph.query import constant, tensors
 from engine.quantization.parameters import LIMITS, asymmetric
 from engine.quantization.ranges import Range, share_ranges
 from engine.quantization.statistics import Statistics
@@ -17,13 +18,11 @@ from engine.quantization.weights import operand_parameters
 
 # Runs in float16 on the NPU with int8 on both sides; none of its weights has a row.
 FLOAT16_ONLY = {"LSTM", "GRU", "RNN"}
-_REORDERS = {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
 
 
 def float_values(model: ir.Model) -> list[ir.Value]:
     """The graph's float tensors in execution order, inputs first."""
-    values = [*model.graph.inputs, *(v for node in model.graph for v in node.outputs)]
-    return [v for v in values if v.name and v.dtype in FLOATS]
+    return [v for v in tensors(model.graph) if v.dtype in FLOATS]
 
 
 def quantize(model: ir.Model, layers: tuple[Layer, ...], statistics: Statistics, config: Config) -> Table:
@@ -70,11 +69,11 @@ def final_softmax(model: ir.Model) -> set[str]:
     """Tensors that the toolkit keeps in float16: softmaxes that only reorderings part from the model's outputs."""
     found: set[str] = set()
     for node in reversed(list(model.graph)):
-        if node.op_type not in _REORDERS | {"Softmax", "LogSoftmax"}:
+        if node.op_type not in REORDERINGS | {"Softmax", "LogSoftmax"}:
             continue
         out = node.outputs[0]
         ends = (out.is_graph_output() or bool(out.uses())) and all(
-            use.node.op_type in _REORDERS and (use.node.outputs[0].name in found) for use in out.uses()
+            use.node.op_type in REORDERINGS and (use.node.outputs[0].name in found) for use in out.uses()
         )
         if ends and _from_softmax(node):
             found.add(out.name or "")
@@ -82,7 +81,7 @@ def final_softmax(model: ir.Model) -> set[str]:
 
 
 def _from_softmax(node: ir.Node | None) -> bool:
-    while node is not None and node.op_type in _REORDERS:
+    while node is not None and node.op_type in REORDERINGS:
         node = node.inputs[0].producer() if node.inputs[0] is not None else None
     return node is not None and node.op_type in ("Softmax", "LogSoftmax")
 

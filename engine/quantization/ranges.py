@@ -12,6 +12,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
+from engine.graph.operators import SELECTIONS
 from engine.graph.query import attribute, sole_consumer
 from engine.quantization.statistics import Statistics
 
@@ -21,12 +22,6 @@ _WITHOUT_END = (-math.inf, math.inf)
 # Beyond these inputs the activation is flat to within one int8 step of its output. Ranges are float32 throughout.
 _TANH = float(np.float32(3.2))
 _SATURATION: dict[str, Range] = {"Sigmoid": (-7.0, 7.0), "Tanh": (-_TANH, _TANH), "HardSwish": (-3.0, math.inf)}
-
-# The output holds exactly the input's values, so that one range serves both.
-_SAME_VALUES = {
-    "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpace", "SpaceToDepth", "Identity",
-    "Expand", "Tile", "Split", "Gather", "GatherElements", "GatherND",
-}  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -77,7 +72,7 @@ def _against_the_flow(node: ir.Node, ranges: _Ranges) -> None:
         narrowed = node.op_type in ("Relu", "Clip", "MaxPool", "Slice")
         # Cubic interpolation overshoots, so that its output's range says little of its input's.
         resized = node.op_type == "Resize" and attribute(node, "mode", "nearest") in ("nearest", "linear")
-        if narrowed or resized or node.op_type in _SAME_VALUES - {"Split"}:
+        if narrowed or resized or node.op_type in SELECTIONS - {"Split"}:
             ranges.set(source, out)
 
 
@@ -107,7 +102,7 @@ def _with_the_flow(node: ir.Node, ranges: _Ranges) -> None:
         return
     nearest = node.op_type == "Resize" and attribute(node, "mode", "nearest") == "nearest"
     shared_pool = node.op_type == "MaxPool" and sole_consumer(source) is None
-    if node.op_type in _SAME_VALUES or nearest or shared_pool or node.op_type == "AveragePool":
+    if node.op_type in SELECTIONS or nearest or shared_pool or node.op_type == "AveragePool":
         for value in node.outputs:
             ranges.set(value, used)
 

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from engine.errors import DatasetError, QuantizationError
 from engine.graph.building import GraphBuilder
+from engine.graph.operators import REPETITIONS
 from engine.graph.query import constant, static_shape
 from engine.ort import make_session, run
 from engine.progress import Progress
@@ -105,28 +106,13 @@ class DerivedRange:
         return clamp[0], clamp[1]
 
 
-# Every value of the input comes out once or more, and nothing else does.
-_SAME_VALUES = {
-    "Reshape",
-    "Transpose",
-    "Flatten",
-    "Squeeze",
-    "Unsqueeze",
-    "DepthToSpace",
-    "SpaceToDepth",
-    "Identity",
-    "Expand",
-    "Tile",
-}
-
-
 # These make no NaN of finite numbers: at worst they overflow, which their extremes show.
 _FINITE = {
     "Abs", "Add", "AveragePool", "Ceil", "Clip", "Concat", "Conv", "ConvTranspose", "Elu", "Erf", "Exp", "Floor",
     "Gather", "GatherElements", "GatherND", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid",
     "HardSwish", "LSTM", "GRU", "RNN", "LeakyRelu", "MatMul", "Max", "MaxPool", "Mean", "Min", "Mish", "Mul", "Neg",
     "PRelu", "Pad", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Relu", "Resize", "Round", "Selu", "Sigmoid",
-    "Sign", "Slice", "Softmax", "Softplus", "Split", "Sub", "Sum", "Tanh", "Where", *_SAME_VALUES,
+    "Sign", "Slice", "Softmax", "Softplus", "Split", "Sub", "Sum", "Tanh", "Where", *REPETITIONS,
 }  # fmt: skip
 
 
@@ -226,7 +212,7 @@ def _derive(node: ir.Node) -> DerivedRange | None:
     source = node.inputs[0] if node.inputs else None
     if source is None or not source.name or source.is_initializer() or source.dtype != ir.DataType.FLOAT:
         return None
-    if node.op_type in _SAME_VALUES:
+    if node.op_type in REPETITIONS:
         return DerivedRange(source.name)
     # Measuring before the activation costs the fusion of the two; it is needed, since both have a row.
     if node.op_type == "Relu":

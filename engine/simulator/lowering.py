@@ -17,7 +17,7 @@ import onnx_ir as ir
 from engine.graph.building import GraphBuilder
 from engine.graph.given import given
 from engine.graph.layers import CONVOLUTIONS, FLOATS, Layer
-from engine.graph.query import attribute, constant
+from engine.graph.query import attribute, constant, tensors
 from engine.quantization.parameters import step
 from engine.quantization.quantize import FLOAT16_ONLY
 from engine.quantization.table import Row, Table
@@ -52,11 +52,7 @@ class Lowering:
         self._method = method
         self._weights: dict[ir.Node, QuantizedWeight] = {}
         self._converted: dict[tuple[str, str], str] = {}
-        self._integer = {
-            v.name or ""
-            for v in [*model.graph.inputs, *(v for node in model.graph for v in node.outputs)]
-            if v.name and v.dtype not in FLOATS
-        }
+        self._integer = {v.name or "" for v in tensors(model.graph) if v.dtype not in FLOATS}
 
     def precision(self, layer: Layer) -> str:
         """What the layer computes in: 'int8', 'int16', 'float16', or '' for layers of integers."""
@@ -134,11 +130,9 @@ class Lowering:
     def _integer_constant(self, node: ir.Node, index: int, value: ir.Value, array: Array) -> str:
         name = value.name or ""
         if node.op_type in CONVOLUTIONS and index == 1:
-            if node not in self._weights:
-                self._weights[node] = quantize_weight(node, self._method)
             # One constant may be the weight of several nodes, which may split it into channels in other ways.
             way = f"{node.op_type}.{output_channel_axis(node)}.{attribute(node, 'group', 1)}"
-            return self.builder.array(f"{name}.{way}.quantized", self._weights[node].real)
+            return self.builder.array(f"{name}.{way}.quantized", self._weight(node).real)
         if given(value) is not None:
             return self.builder.constant(name)
         if node.op_type in _BIASED and index == 2:
@@ -146,12 +140,17 @@ class Lowering:
             row = self.table.quantizer(source.name or "") if source is not None else None
             if row is None or row.scale is None or constant(node.inputs[1]) is None:
                 return self.builder.constant(name)
-            weight = self._weights.get(node) or quantize_weight(node, self._method)
-            bias = quantize_bias(array, row.scale, weight, node)
+            bias = quantize_bias(array, row.scale, self._weight(node), node)
             return self.builder.array(f"{name}.{node.outputs[0].name}.quantized", bias)
         if node.op_type not in OPERANDS:
             return self.builder.constant(name)
         return self.builder.array(f"{name}.{node.op_type}.operand", quantize_operand(node.op_type, array))
+
+    def _weight(self, node: ir.Node) -> QuantizedWeight:
+        """The node's weight on its grid; several branches and the bias ask for it."""
+        if node not in self._weights:
+            self._weights[node] = quantize_weight(node, self._method)
+        return self._weights[node]
 
     def _fake_quantize(self, name: str, row: Row, tensor: str) -> str:
         assert row.scale is not None and row.zero_point is not None

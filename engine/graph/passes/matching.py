@@ -48,31 +48,31 @@ def keeps_shape(node: ir.Node, data: ir.Value) -> bool:
 
 def scaled(node: ir.Node) -> tuple[ir.Value, float] | None:
     """(x, factor) for x*c, c*x and x/c with a scalar c."""
-    if node.op_type not in ("Mul", "Div") or not is_float(node):
-        return None
-    left, right = node.inputs
-    if left is None or right is None:
-        return None
-    number = scalar(right)
-    if number is not None and keeps_shape(node, left):
-        if node.op_type == "Mul":
-            return left, number
-        return (left, 1.0 / number) if number else None
-    number = scalar(left) if node.op_type == "Mul" else None
-    return (right, number) if number is not None and keeps_shape(node, right) else None
+    found = _with_number(node, "Mul", "Div")
+    if found is None or node.op_type == "Mul":
+        return found
+    return (found[0], 1.0 / found[1]) if found[1] else None
 
 
 def offset(node: ir.Node) -> tuple[ir.Value, float] | None:
     """(x, summand) for x+c, c+x and x-c with a scalar c."""
-    if node.op_type not in ("Add", "Sub") or not is_float(node):
+    found = _with_number(node, "Add", "Sub")
+    if found is None or node.op_type == "Add":
+        return found
+    return found[0], -found[1]
+
+
+def _with_number(node: ir.Node, commuting: str, inverse: str) -> tuple[ir.Value, float] | None:
+    """The data and the scalar constant that one of two operators joins; the inverse takes the constant last."""
+    if node.op_type not in (commuting, inverse) or not is_float(node):
         return None
     left, right = node.inputs
     if left is None or right is None:
         return None
     number = scalar(right)
     if number is not None and keeps_shape(node, left):
-        return left, number if node.op_type == "Add" else -number
-    number = scalar(left) if node.op_type == "Add" else None
+        return left, number
+    number = scalar(left) if node.op_type == commuting else None
     return (right, number) if number is not None and keeps_shape(node, right) else None
 
 
