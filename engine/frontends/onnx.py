@@ -89,8 +89,9 @@ def _load(
         onnx_types.to_float32(model)
         folding.fold(model)
         onnx_operators.check_decided(model, where)
-        onnx_qdq.lift(model)
-        folding.fold(model, quantizers=True)
+        if any(node.op_type in folding.QUANTIZERS for node in graph):
+            onnx_qdq.lift(model)
+            folding.fold(model, quantizers=True)
         cutting.drop_dead(model, keep_inputs=inputs or ())
         folding.require_static(model)
         unread = [name for name in own_inputs if name not in {v.name for v in graph.inputs}]

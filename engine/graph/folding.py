@@ -21,7 +21,8 @@ from engine.ort import make_session, run
 LARGEST_FOLDED = 1 << 24
 _FEW_ELEMENTS = 1 << 26
 _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
-_QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
+QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
+"""Operators that carry quantization parameters."""
 _DATA_DEPENDENT = {"NonZero", "NonMaxSuppression", "Unique", "Compress", "StringSplit"}
 
 
@@ -33,7 +34,7 @@ def fold(model: ir.Model, *, quantizers: bool = False) -> None:
     are to be lifted first, unless `quantizers` is true. Raises ModelError for shapes that cannot be, and where
     constants would take more memory than any model needs.
     """
-    kept = _RANDOM if quantizers else _RANDOM | _QUANTIZERS
+    kept = _RANDOM if quantizers else _RANDOM | QUANTIZERS
     graph = model.graph
     inference, names = Inference(model), Names(graph)
     # Constants that stay nodes: large ones, and those that are made of these.
