@@ -30,6 +30,7 @@ from engine.progress import Progress
 from engine.quantization.dataset import Dataset, read_sample
 from engine.quantization.preprocessing import InputSpec, feeds_from_caller, input_specs
 from engine.quantization.quantize import check_settings, float_values, given_only, quantize, to_float16
+from engine.quantization.quantized import Quantized
 from engine.quantization.statistics import collect
 from engine.quantization.table import Table
 from engine.simulator.runner import Simulator
@@ -57,15 +58,14 @@ class _Loaded:
 class _Built:
     """What a build made of the loaded model, and the settings that it was made with.
 
-    `model` takes `batch` times the loaded model's batch.
+    `single` takes one sample; `quantized` is the same for `batch` of them at once.
     """
 
     config: Config
     precision: str
-    table: Table
     batch: int
-    model: ir.Model
-    layers: tuple[Layer, ...]
+    single: Quantized
+    quantized: Quantized
     specs: tuple[InputSpec, ...]
 
 
@@ -88,7 +88,7 @@ class Session:
     @property
     def table(self) -> Table:
         """The table of the built model. Raises OrderError before `build`."""
-        return self._require_built("the table").table
+        return self._require_built("the table").single.table
 
     @property
     def model(self) -> ir.Model:
@@ -145,10 +145,10 @@ class Session:
     def load_rknn(self, path: str | Path) -> ModelSummary:
         """Read a package that `export` wrote; it can be run and inspected, and analysed like a fresh build."""
         stored = package.read(_path(path, "path"))
-        graph = stored.model
-        tensors = tuple(describe_tensor(v) for v in graph.graph.inputs)
-        loaded = _Loaded(str(path), "package", graph, layers(graph), tensors)
-        built = _build(loaded, stored.table, stored.precision, stored.batch, stored.config)
+        quantized = stored.quantized
+        tensors = tuple(describe_tensor(v) for v in quantized.model.graph.inputs)
+        loaded = _Loaded(str(path), "package", quantized.model, quantized.layers, tensors)
+        built = _build(loaded, quantized, stored.precision, stored.batch, stored.config)
         self.release()
         self.config, self._model, self._built = stored.config, loaded, built
         return self.summary()
@@ -201,7 +201,8 @@ class Session:
         started = time.perf_counter()
         progress.step("build", 0, 1)
         precision = self.config.precision if do_quantization or own else "float16"
-        built = _build(loaded, table, precision, rknn_batch_size, self.config)
+        quantized = Quantized(loaded.model, loaded.layers, table, self.config.quantized_method)
+        built = _build(loaded, quantized, precision, rknn_batch_size, self.config)
         progress.step("build", 1, 1)
         seconds["build"] = time.perf_counter() - started
         self._built, self._simulator = built, None
@@ -225,9 +226,9 @@ class Session:
             inputs, built.specs, data_format=data_format or "nhwc", pass_through=inputs_pass_through or 0
         )
         if self._simulator is None:
-            self._simulator = Simulator(built.model, built.layers, built.table, built.config.quantized_method)
+            self._simulator = Simulator(built.quantized)
         outputs = self._simulator.run(feeds)
-        for value, array in zip(built.model.graph.outputs, outputs, strict=True):
+        for value, array in zip(built.quantized.model.graph.outputs, outputs, strict=True):
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 half = ", and float16 ends at 65504" if built.precision == "float16" else ""
                 log.warning("output %r is infinite or not a number; check mean and std%s", value.name, half)
@@ -260,38 +261,35 @@ class Session:
         if output_dir is not None:
             output_dir = _path(output_dir, "output_dir")
         sample = read_sample(inputs, input_specs(built.config, loaded.inputs))
-        method = built.config.quantized_method
         if output_dir is None:
-            return analyze(loaded.model, loaded.layers, built.table, method, sample, progress=progress)
+            return analyze(built.single, sample, progress=progress)
         with Snapshot(output_dir, text=text) as snapshot:
-            report = analyze(
-                loaded.model, loaded.layers, built.table, method, sample, snapshot=snapshot, progress=progress
-            )
+            report = analyze(built.single, sample, snapshot=snapshot, progress=progress)
             report = dataclasses.replace(report, directory=str(output_dir))
             snapshot.finish(report)
         return report
 
     def export(self, path: str | Path) -> Path:
         """Write the built model as a package; an existing file is replaced only when the new one is complete."""
-        loaded, built = self._require_loaded("export"), self._require_built("export")
+        built = self._require_built("export")
         file = _path(path, "export_path")
-        package.write(file, package.Package(loaded.model, built.table, built.config, built.precision, built.batch))
+        package.write(file, package.Package(built.single, built.config, built.precision, built.batch))
         return file
 
     def summary(self) -> ModelSummary:
         """The loaded model's inputs, outputs and layers."""
         loaded, built = self._require_loaded("summary"), self._built
-        model = loaded.model if built is None else built.model
+        model = loaded.model if built is None else built.quantized.model
         return ModelSummary(
             loaded.path,
             loaded.framework,
             source_opset(model),
-            loaded.inputs if built is None else tuple(describe_tensor(v) for v in built.model.graph.inputs),
+            loaded.inputs if built is None else tuple(describe_tensor(v) for v in model.graph.inputs),
             tuple(describe_tensor(v) for v in model.graph.outputs),
             describe_layers(
                 model,
-                loaded.layers if built is None else built.layers,
-                None if built is None else built.table.precision,
+                loaded.layers if built is None else built.quantized.layers,
+                None if built is None else built.quantized.table.precision,
             ),
             count_parameters(model),
             self.config.target_platform if built is None else built.config.target_platform,
@@ -336,10 +334,13 @@ def _path(value: Any, where: str) -> Path:
     return Path(value)
 
 
-def _build(loaded: _Loaded, table: Table, precision: str, batch: int, config: Config) -> _Built:
-    check_batch(loaded.model, batch)
-    model = with_batch(loaded.model, batch)
+def _build(loaded: _Loaded, single: Quantized, precision: str, batch: int, config: Config) -> _Built:
+    check_batch(single.model, batch)
+    quantized = single
+    if batch > 1:
+        model = with_batch(single.model, batch)
+        quantized = dataclasses.replace(single, model=model, layers=layers(model))
     specs = input_specs(config, loaded.inputs)
     if batch > 1:
         specs = tuple(dataclasses.replace(s, shape=(s.shape[0] * batch, *s.shape[1:])) for s in specs)
-    return _Built(config, precision, table, batch, model, loaded.layers if batch == 1 else layers(model), specs)
+    return _Built(config, precision, batch, single, quantized, specs)

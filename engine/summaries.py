@@ -57,7 +57,10 @@ class ModelSummary:
 
 @dataclasses.dataclass(frozen=True)
 class BuildSummary:
-    """What `build` did. `seconds` is by stage; `samples` counts the calibration samples."""
+    """What `build` did. `seconds` is by stage; `samples` counts the calibration samples.
+
+    `recipe` says how ranges were chosen and what was corrected; `candidates` are what `auto` chose from, best first.
+    """
 
     precision: str
     samples: int
@@ -65,6 +68,18 @@ class BuildSummary:
     batch: int
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    recipe: str = ""
+    candidates: tuple[RecipeScore, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class RecipeScore:
+    """A way to quantize that `auto` tried, and how near it came on held-out samples: see Quality."""
+
+    recipe: str
+    cosine: float
+    lowest: float
+    noise: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +133,116 @@ class AccuracyReport:
     seconds: float
     directory: str = ""
     warnings: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class PartQuality:
+    """How near one output, or one part of a joined output, is to the float model's.
+
+    `tensor` is what is compared: the output, the join that it comes from, or what its closing Sigmoid or Softmax reads,
+    since a probability near 0 says little. `part` names the part of a join, else ''. `cosine` is the mean over samples,
+    `lowest` the lowest of them; `noise` is the noise-to-signal power ratio over all samples.
+    """
+
+    output: str
+    tensor: str
+    part: str
+    cosine: float
+    lowest: float
+    noise: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Quality:
+    """How near a quantized model's outputs are to the float model's: the worst part's cosines, and the parts' mean
+    noise-to-signal power ratio (0 is equal)."""
+
+    cosine: float
+    lowest: float
+    noise: float
+    parts: tuple[PartQuality, ...]
+
+    @property
+    def snr(self) -> float:
+        """Signal-to-noise ratio in decibels; infinite when nothing differs."""
+        return -10.0 * math.log10(self.noise) if self.noise > 0 else math.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceShare:
+    """A place where accuracy is lost: one tensor's rounding, or one layer's weights, alone in the float model.
+
+    kind: 'tensor' or 'weights'. `name` is the tensor's or the layer's; `layer` the layer that makes or has it ('' for a
+    model input), `op` its operator. `noise` holds the noise-to-signal power ratio that it causes in each part of
+    SourceMap.parts; `share` is its part (0..1) of all sources' noise, averaged over the parts.
+    """
+
+    kind: str
+    name: str
+    layer: str
+    op: str
+    noise: tuple[float, ...]
+    share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceMap:
+    """Where the error of a quantized model comes from, the largest share first.
+
+    `parts` are the outputs, or parts of joined outputs, in the order of `total.parts`; `total` is what all sources
+    together cause, measured. Shares add up to 1; their noise only about to the total, since errors can cancel.
+    """
+
+    parts: tuple[str, ...]
+    sources: tuple[SourceShare, ...]
+    total: Quality
+    samples: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A way to repair a model: layers in a higher precision, and what that gives and takes.
+
+    `wishes` are the lines of custom_quantize_layers, tensor to precision; `layers` the names of the layers they change.
+    `cost` is the estimated extra time as a share of the quantized model's own (0.1: a tenth longer). `quality` was
+    measured on samples that the search did not choose by.
+    """
+
+    wishes: dict[str, str]
+    layers: tuple[str, ...]
+    cost: float
+    quality: Quality
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneReport:
+    """What `tune` found: the model as it was, and candidates none of which is beaten in both cost and noise, the
+    cheapest first. `chosen` is the index of the one that the wish asks for, -1 for none; `reached` whether it fulfils
+    the wish; `complete` is False when the search was cancelled."""
+
+    base: Quality
+    candidates: tuple[Candidate, ...]
+    chosen: int
+    reached: bool
+    complete: bool
+    samples: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something about a model, its samples or its precisions that costs accuracy.
+
+    `rule` is the rule's name; `layer` where it applies ('' for the model); `message` says what is wrong with the
+    numbers that show it, `remedy` what to do. `wishes` are lines of custom_quantize_layers that cure it, where such lines do.
+    """
+
+    rule: str
+    layer: str
+    message: str
+    remedy: str
+    wishes: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def to_plain(value: Any) -> Any:

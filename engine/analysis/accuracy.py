@@ -18,6 +18,7 @@ from engine.graph.masks import scores_and_mask
 from engine.graph.query import static_shape
 from engine.ort import make_session, run
 from engine.progress import Progress
+from engine.quantization.quantized import Quantized
 from engine.quantization.table import Table
 from engine.summaries import AccuracyReport, ErrorPair, LayerError, PartError
 
@@ -30,10 +31,7 @@ _HIDDEN_PART, _FINE_JOIN = 0.95, 0.99
 
 
 def analyze(
-    model: ir.Model,
-    layers: tuple[Layer, ...],
-    table: Table,
-    method: str,
+    quantized: Quantized,
     sample: Mapping[str, Array],
     *,
     snapshot: Snapshot | None = None,
@@ -46,15 +44,16 @@ def analyze(
     """
     started = time.perf_counter()
     progress = progress or Progress()
+    model, layers, table = quantized.model, quantized.layers, quantized.table
     progress.step("analyse", 0, 3)
-    comparison = compare(model, layers, table, method, with_values=snapshot is not None)
+    comparison = compare(quantized, with_values=snapshot is not None)
     progress.step("analyse", 1, 3)
     values, totals = _run(comparison, sample)
     overflown = [t.name for t in comparison.tensors if not all(sums.finite(totals) for sums in t.sums)]
     if overflown:
         # Masks of the lowest float32 are finite; their squares are so in float64 only.
         del values
-        comparison = compare(model, layers, table, method, with_values=snapshot is not None, wide=overflown)
+        comparison = compare(quantized, with_values=snapshot is not None, wide=overflown)
         values, totals = _run(comparison, sample)
     progress.step("analyse", 2, 3)
     lines = []

@@ -19,7 +19,7 @@ import onnx_ir as ir
 from engine.graph.building import GraphBuilder
 from engine.graph.layers import Layer
 from engine.graph.query import attribute, static_shape, tensors
-from engine.quantization.table import Table
+from engine.quantization.quantized import Quantized
 from engine.simulator.lowering import Lowering
 from engine.summaries import ErrorPair
 
@@ -99,10 +99,7 @@ class Comparison:
 
 
 def compare(
-    model: ir.Model,
-    layers: tuple[Layer, ...],
-    table: Table,
-    method: str,
+    quantized: Quantized,
     *,
     with_values: bool = False,
     wide: Collection[str] = (),
@@ -111,23 +108,15 @@ def compare(
 
     The squares of the tensors `wide` are taken in float64: those of values beyond 1.8e19 overflow in float32.
     """
-    return _Comparing(model, layers, table, method, with_values, wide).build()
+    return _Comparing(quantized, with_values, wide).build()
 
 
 class _Comparing:
-    def __init__(
-        self,
-        model: ir.Model,
-        layers: tuple[Layer, ...],
-        table: Table,
-        method: str,
-        with_values: bool,
-        wide: Collection[str],
-    ) -> None:
-        self._model = model
-        self._layers = layers
+    def __init__(self, quantized: Quantized, with_values: bool, wide: Collection[str]) -> None:
+        self._model = model = quantized.model
+        self._layers = quantized.layers
         self._builder = GraphBuilder(model, "comparison")
-        self._lowering = Lowering(self._builder, model, table, method)
+        self._lowering = Lowering(self._builder, quantized)
         self._with_values = with_values
         self._wide = wide
         self._values = {v.name or "": v for v in tensors(model.graph)}

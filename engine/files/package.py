@@ -22,10 +22,12 @@ from engine.files.writing import replacing
 from engine.graph.batching import LARGEST_BATCH
 from engine.graph.describe import source_opset
 from engine.graph.given import given
+from engine.graph.layers import Layer, layers
 from engine.graph.provenance import sources
 from engine.graph.query import constant, static_shape, tensors
 from engine.ort import LARGEST_MODEL, make_session
-from engine.quantization.table import LARGEST_CFG, Table, from_cfg, to_cfg
+from engine.quantization.quantized import Quantized
+from engine.quantization.table import LARGEST_CFG, from_cfg, to_cfg
 
 FORMAT, VERSION = "rknn-tui", 1
 _MANIFEST, _GRAPH, _TABLE = "manifest.json", "graph.onnx", "table.cfg"
@@ -39,13 +41,12 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """A built model as stored: the graph for one sample, its table, and how it was built.
+    """A built model as stored: the graph for one sample with its table and corrections, and how it was built.
 
     precision: 'int8' or 'float16'. batch: how many times the graph's own batch the built model takes.
     """
 
-    model: ir.Model
-    table: Table
+    quantized: Quantized
     config: Config
     precision: str
     batch: int
@@ -53,10 +54,10 @@ class Package:
 
 def write(path: str | Path, package: Package) -> None:
     """Write the package; an existing file is replaced only when the new one is complete. Raises FileError."""
-    proto: onnx.ModelProto = ir.to_proto(package.model)
+    proto: onnx.ModelProto = ir.to_proto(package.quantized.model)
     members = {
         _GRAPH: bytes(proto.SerializeToString(deterministic=True)),
-        _TABLE: to_cfg(package.table).encode(),
+        _TABLE: to_cfg(package.quantized.table).encode(),
     }
     manifest = {
         "format": FORMAT,
@@ -100,21 +101,21 @@ def read(path: str | Path) -> Package:
         precision, batch = manifest["precision"], manifest["batch"]
         if precision not in ("int8", "int16", "float16") or type(batch) is not int or not 0 < batch <= LARGEST_BATCH:
             raise FileError(f"says precision {precision!r:.40} and batch {batch!r:.40}", where=where, hint=_AGAIN)
-        return Package(
-            _graph(data[_GRAPH], where),
-            from_cfg(data[_TABLE].decode(), where=f"{where}: {_TABLE}"),
-            Config.from_mapping(manifest["config"]),
-            precision,
-            batch,
-        )
+        config = Config.from_mapping(manifest["config"])
+        model, model_layers = _graph(data[_GRAPH], where)
+        table = from_cfg(data[_TABLE].decode(), where=f"{where}: {_TABLE}")
+        return Package(Quantized(model, model_layers, table, config.quantized_method), config, precision, batch)
     except EngineError:
         raise
     except _DAMAGE as error:
         raise FileError(f"is not a package of this tool, or is damaged: {error}", where=where, hint=_AGAIN) from error
 
 
-def _graph(data: bytes, where: str) -> ir.Model:
-    """The graph, looked over as far as anybody reads it, so that a forged one is found out here. Raises FileError."""
+def _graph(data: bytes, where: str) -> tuple[ir.Model, tuple[Layer, ...]]:
+    """The graph and its layers, looked over as far as anybody reads it, so that a forged one is found out here.
+
+    Raises FileError.
+    """
     try:
         proto = onnx.ModelProto()
         proto.ParseFromString(data)
@@ -133,7 +134,7 @@ def _graph(data: bytes, where: str) -> ir.Model:
             constant(value)
             static_shape(value)
             given(value)
-        return model
+        return model, layers(model)
     except FileError:
         raise
     except Exception as error:  # protobuf and onnx_ir raise many classes without a common base

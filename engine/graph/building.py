@@ -20,12 +20,15 @@ _IR_VERSION = 9
 
 
 class GraphBuilder:
-    """A growing GraphProto over the inputs, constants and opsets of `model`.
+    """A growing GraphProto over the inputs, constants and opsets of `model`, or over other tensors of it as `inputs`.
 
-    Names are made unique by `name`; constants are shared by key, and those of the model are added when first used.
+    Tensor names are made unique by `name`, which goes by `names` where given; constants are shared by key, and those of
+    the model are added when first used.
     """
 
-    def __init__(self, model: ir.Model, title: str) -> None:
+    def __init__(
+        self, model: ir.Model, title: str, inputs: Sequence[ir.Value] | None = None, names: Names | None = None
+    ) -> None:
         self._model = model
         self._proto = onnx.ModelProto(ir_version=max(model.ir_version or _IR_VERSION, _IR_VERSION))
         for domain, version in model.graph.opset_imports.items():
@@ -34,8 +37,8 @@ class GraphBuilder:
         self._graph.name = title
         self._constants: set[str] = set()
         self._arrays: dict[str, str] = {}
-        self._names = Names(model.graph)
-        for value in model.graph.inputs:
+        self._names = names or Names(model.graph)
+        for value in model.graph.inputs if inputs is None else inputs:
             self._graph.input.append(ir.serde.serialize_value(value))
         self._protos: dict[ir.Node, onnx.NodeProto] = {}
 
@@ -43,16 +46,21 @@ class GraphBuilder:
         """A tensor name that nothing has, made from `base`."""
         return self._names.fresh(base)
 
-    def node(self, op_type: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add a node of the standard domain with one output; returns the output's unique name."""
+    def node(self, op_type: str, inputs: Sequence[str], output: str, *, domain: str = "", **attributes: Any) -> str:
+        """Add a node with one output; returns the output's unique name. `domain` '' is the standard's."""
         result = self.name(output)
-        self._graph.node.append(onnx.helper.make_node(op_type, list(inputs), [result], **attributes))
+        if domain and all(entry.domain != domain for entry in self._proto.opset_import):
+            self._proto.opset_import.add(domain=domain, version=1)
+        self._graph.node.append(onnx.helper.make_node(op_type, list(inputs), [result], domain=domain, **attributes))
         return result
 
-    def copy(self, node: ir.Node, read: Callable[[str], str], write: Callable[[str], str]) -> None:
+    def copy(
+        self, node: ir.Node, read: Callable[[str], str], write: Callable[[str], str], *, further: Sequence[str] = ()
+    ) -> None:
         """Add a copy of a node of the model that reads and writes tensors under other names.
 
-        Nodes with subgraphs do not get here: the front ends decide or refuse them.
+        `further` are names of inputs that the node does not have and gets behind its own. Nodes with subgraphs do not
+        get here: the front ends decide or refuse them.
         """
         proto = self._protos.get(node)
         if proto is None:
@@ -67,6 +75,7 @@ class GraphBuilder:
         for index, name in enumerate(copied.output):
             if name:
                 copied.output[index] = write(name)
+        copied.input.extend(further)
 
     def copy_plain(self, node: ir.Node) -> None:
         """Add a copy of a node of the model under its own names, with the model's constants."""

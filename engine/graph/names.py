@@ -22,17 +22,27 @@ class Names:
 
     def fresh(self, base: str) -> str:
         """`base`, with a number behind it where it is taken."""
+        taken = self._all()
+        name, count = base, 1
+        while name in taken:
+            name, count = f"{base}_{count}", count + 1
+        taken.add(name)
+        return name
+
+    def copy(self) -> Names:
+        """Another set of the same names, without a second look at the graph."""
+        other = Names(self._graph)
+        other._taken = set(self._all())
+        return other
+
+    def _all(self) -> set[str | None]:
         if self._taken is None:
             self._taken = set()
             for graph in (self._graph, *self._graph.subgraphs()):
                 self._taken.update(graph.initializers)
                 self._taken.update(value.name for value in graph.inputs)
                 self._taken.update(value.name for node in graph for value in node.outputs)
-        name, count = base, 1
-        while name in self._taken:
-            name, count = f"{base}_{count}", count + 1
-        self._taken.add(name)
-        return name
+        return self._taken
 
     def constant(self, base: str, array: Array) -> ir.Value:
         """A new initializer of the graph that holds `array`, under a fresh name made from `base`."""

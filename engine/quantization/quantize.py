@@ -13,7 +13,7 @@ from engine.graph.query import constant, tensors
 from engine.quantization.parameters import LIMITS, asymmetric
 from engine.quantization.ranges import Range, share_ranges
 from engine.quantization.statistics import Statistics
-from engine.quantization.table import Row, Table, twin_float16, twin_int8
+from engine.quantization.table import GRIDS, Row, Table, twin, twin_float16
 from engine.quantization.weights import operand_parameters
 
 # Runs in float16 on the NPU with int8 on both sides; none of its weights has a row.
@@ -34,7 +34,7 @@ def quantize(model: ir.Model, layers: tuple[Layer, ...], statistics: Statistics,
     check_settings(config)
     ranges = share_ranges(model, statistics)
     half = final_softmax(model) if "float16" in config.target.precisions else set()
-    return _fill(model, layers, ranges, statistics.ranges, half)
+    return _fill(model, layers, ranges, statistics.ranges, half, config.precision)
 
 
 def check_settings(config: Config) -> None:
@@ -57,7 +57,7 @@ def given_only(model: ir.Model, layers: tuple[Layer, ...]) -> Table:
         if parameters is not None:
             ranges[value.name or ""] = _range_of(parameters)
     half = {v.name or "" for v in float_values(model) if (v.name or "") not in ranges}
-    return _fill(model, layers, ranges, ranges, half)
+    return _fill(model, layers, ranges, ranges, half, "int8")
 
 
 def to_float16(model: ir.Model) -> Table:
@@ -87,7 +87,12 @@ def _from_softmax(node: ir.Node | None) -> bool:
 
 
 def _fill(
-    model: ir.Model, layers: tuple[Layer, ...], ranges: dict[str, Range], seen: dict[str, Range], half: set[str]
+    model: ir.Model,
+    layers: tuple[Layer, ...],
+    ranges: dict[str, Range],
+    seen: dict[str, Range],
+    half: set[str],
+    precision: str,
 ) -> Table:
     inner_swish = {
         node.outputs[0].name
@@ -107,13 +112,13 @@ def _fill(
         if name in half or name not in ranges:
             rows[name] = Row("float16", low, high, ori_min=low, ori_max=high)
             continue
-        row = _row(ranges[name], (low, high), given(value))
+        row = _row(ranges[name], (low, high), given(value), precision)
         if name in ends:
             rows[name] = Row("float32", low, high, ori_min=low, ori_max=high)
-            twins[twin_int8(name)] = row
+            twins[twin(name, row.dtype)] = row
         else:
             rows[name] = row
-    rows = {**rows, **_operand_rows(model)}
+    rows = {**rows, **_operand_rows(model, precision)}
     table = Table({**rows, **twins})
     for layer in layers:
         if table.precision(layer.name) == "float16":
@@ -126,25 +131,26 @@ def _fill(
                     )
     for name, row in rows.items():
         if row.dtype in ("float16", "float32"):
-            _refuse_taken(twin_int8(name), name, rows)
+            for grid in GRIDS:
+                _refuse_taken(twin(name, grid), name, rows)
     return table
 
 
-def _refuse_taken(twin: str, tensor: str, rows: dict[str, Row]) -> None:
-    if twin in rows:
+def _refuse_taken(name: str, tensor: str, rows: dict[str, Row]) -> None:
+    if name in rows:
         raise QuantizationError(
             f"the model has a tensor of the name that the copy of {tensor!r} in another precision needs",
-            where=f"tensor {twin!r}",
+            where=f"tensor {name!r}",
             hint="rename that tensor in the source model",
         )
 
 
-def _row(used: Range, seen: Range, own: GivenParameters | None) -> Row:
-    if own is not None and own.dtype in ("int8", "int16"):
+def _row(used: Range, seen: Range, own: GivenParameters | None, precision: str) -> Row:
+    if own is not None and own.dtype in GRIDS:
         low, high = _range_of(own)
         return Row(own.dtype, low, high, own.scale[0], own.zero_point[0], *seen)
     low, high = min(used[0], 0.0), max(used[1], 0.0)
-    return Row("int8", low, high, *asymmetric(low, high), *seen)
+    return Row(precision, low, high, *asymmetric(low, high, precision), *seen)
 
 
 def _range_of(parameters: GivenParameters) -> Range:
@@ -153,7 +159,7 @@ def _range_of(parameters: GivenParameters) -> Range:
     return (smallest - zero) * scale, (largest - zero) * scale
 
 
-def _operand_rows(model: ir.Model) -> dict[str, Row]:
+def _operand_rows(model: ir.Model, precision: str) -> dict[str, Row]:
     """Rows of the constants that element-wise layers and joins read; weights and biases have none."""
     rows: dict[str, Row] = {}
     for node in model.graph:
@@ -161,7 +167,7 @@ def _operand_rows(model: ir.Model) -> dict[str, Row]:
             continue
         for value in node.inputs:
             array = constant(value)
-            parameters = operand_parameters(node.op_type, array) if array is not None else None
+            parameters = operand_parameters(node.op_type, array, precision) if array is not None else None
             if value is None or array is None or parameters is None or (value.name or "") in rows:
                 continue
             qtype, dtype, scale, zero = parameters

@@ -14,10 +14,12 @@ import yaml
 
 from engine.errors import QuantizationError
 from engine.quantization.cfg_text import Entry, read_yaml
-from engine.quantization.parameters import LIMITS
+from engine.quantization.parameters import LIMITS, asymmetric
 
 _KEYS = ("qtype", "qmethod", "dtype", "min", "max", "scale", "zero_point", "ori_min", "ori_max")
 _DTYPES = (*LIMITS, "float16", "float32")
+# The precisions in which a tensor lies on an integer grid between layers.
+GRIDS = ("int8", "int16")
 # Scales become float32 when they are used.
 _LARGEST_SCALE = 3.4028234663852886e38
 # A row is a few hundred bytes; the largest real models have some thousand tensors.
@@ -51,28 +53,49 @@ class Table:
     rows: dict[str, Row] = dataclasses.field(default_factory=dict)
     wishes: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def quantizer(self, tensor: str) -> Row | None:
-        """The row that says how `tensor` is put on an integer grid, or None if it never is."""
-        for name in (tensor, twin_int8(tensor)):
-            row = self.rows.get(name)
-            if row is not None and row.dtype in ("int8", "int16"):
-                return row
-        return None
+    def quantizer(self, tensor: str, precision: str = "") -> Row | None:
+        """The row that puts `tensor` on the grid of `precision`, by default what it is stored as.
+
+        None where that is no grid ('int8' or 'int16'), or the tensor was never calibrated. A grid other than the
+        calibrated one spans the same range.
+        """
+        precision = precision or self.precision(tensor)
+        if precision not in GRIDS:
+            return None
+        row = next((r for n in (tensor, *_twins(tensor)) if (r := self.rows.get(n)) and r.dtype in GRIDS), None)
+        if row is None:
+            row = self.rows.get(tensor)
+            if row is None or not math.isfinite(row.max - row.min) or row.min == row.max:
+                return None
+        elif row.dtype == precision:
+            return row
+        scale, zero_point = asymmetric(row.min, row.max, precision)
+        return dataclasses.replace(row, dtype=precision, scale=scale, zero_point=zero_point)
 
     def precision(self, tensor: str) -> str:
-        """What `tensor` is stored as: 'int8', 'int16', 'float16', or '' where it has no row (integers)."""
+        """What `tensor` is stored as: 'int8', 'int16', 'float16', or '' where it has no row (integers).
+
+        A wish goes before what calibration chose.
+        """
+        return self.wishes.get(tensor) or self.calibrated(tensor)
+
+    def calibrated(self, tensor: str) -> str:
+        """What `tensor` would be stored as without wishes, in the words of `precision`."""
         row = self.rows.get(tensor)
         if row is None:
             return ""
         if row.dtype == "float32":
-            quantized = self.rows.get(twin_int8(tensor))
-            return quantized.dtype if quantized is not None else "float16"
+            return next((self.rows[name].dtype for name in _twins(tensor) if name in self.rows), "float16")
         return row.dtype
 
 
-def twin_int8(tensor: str) -> str:
-    """The name of the quantized copy of a float tensor."""
-    return f"{tensor}_int8"
+def twin(tensor: str, precision: str) -> str:
+    """The name of the copy of a float tensor on the grid of `precision`, 'int8' or 'int16'."""
+    return f"{tensor}_{precision}"
+
+
+def _twins(tensor: str) -> tuple[str, ...]:
+    return tuple(twin(tensor, precision) for precision in GRIDS)
 
 
 def twin_float16(tensor: str) -> str:

@@ -41,14 +41,16 @@ def output_channel_axis(node: ir.Node) -> int | None:
     return None
 
 
-def quantize_weight(node: ir.Node, method: str) -> QuantizedWeight:
-    """The constant weight (input 1) of `node` in int8, asymmetric, one range a channel or one for the layer.
+def quantize_weight(
+    node: ir.Node, method: str, precision: str = "int8", replacement: Array | None = None
+) -> QuantizedWeight:
+    """The constant weight (input 1) of `node`, asymmetric, one range a channel or one for the layer.
 
-    `method` is 'channel' or 'layer'. Each range is widened to contain 0. A weight whose grid came with the source
-    model keeps it.
+    `method` is 'channel' or 'layer'; `precision` 'int8' or 'int16'. Each range is widened to contain 0. A weight whose
+    grid came with the source model keeps it. `replacement` stands in for the constant.
     """
     value = node.inputs[1]
-    weight = constant(value)
+    weight = constant(value) if replacement is None else replacement
     assert value is not None and weight is not None
     weight = weight.astype(np.float32)
     own = given(value)
@@ -57,26 +59,27 @@ def quantize_weight(node: ir.Node, method: str) -> QuantizedWeight:
     axis = output_channel_axis(node) if method == "channel" else None
     groups = int(attribute(node, "group", 1)) if node.op_type == "ConvTranspose" else 1
     if axis is not None and groups > 1:
-        return _grouped_transpose(weight, groups)
-    return _quantize(weight, axis)
+        return _grouped_transpose(weight, groups, precision)
+    return _quantize(weight, axis, precision)
 
 
-def _quantize(weight: Array, axis: int | None) -> QuantizedWeight:
+def _quantize(weight: Array, axis: int | None, precision: str) -> QuantizedWeight:
+    smallest, largest = LIMITS[precision]
     others = tuple(i for i in range(weight.ndim) if i != axis)
     low = np.minimum(weight.min(axis=others, keepdims=True, initial=0.0), 0.0).astype(np.float64)
     high = np.maximum(weight.max(axis=others, keepdims=True, initial=0.0), 0.0).astype(np.float64)
-    scale = (high - low) / 255.0
+    scale = (high - low) / (largest - smallest)
     empty = scale == 0.0
-    scale = np.where(empty, 2.0 / 255.0, scale)
-    zero = np.where(empty, 0.0, np.rint(-128.0 - low / scale))
-    grid = np.clip(np.rint(weight / scale) + zero, *LIMITS["int8"])
+    scale = np.where(empty, 2.0 / (largest - smallest), scale)
+    zero = np.where(empty, 0.0, np.rint(smallest - low / scale))
+    grid = np.clip(np.rint(weight / scale) + zero, smallest, largest)
     return QuantizedWeight(((grid - zero) * scale).astype(np.float32), scale, zero.astype(np.int64))
 
 
-def _grouped_transpose(weight: Array, groups: int) -> QuantizedWeight:
+def _grouped_transpose(weight: Array, groups: int, precision: str) -> QuantizedWeight:
     """A ConvTranspose weight [in, out / groups, ...]: input channels of a group share that group's output channels."""
     split = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
-    parts = [_quantize(part, 1) for part in split]
+    parts = [_quantize(part, 1, precision) for part in split]
     rows = split.shape[1]
     return QuantizedWeight(
         np.concatenate([p.real for p in parts]),
@@ -94,11 +97,19 @@ def _on_given_grid(weight: Array, own: GivenParameters) -> QuantizedWeight:
     return QuantizedWeight(weight, scale, zero)
 
 
-def quantize_bias(bias: Array, input_scale: float, weight: QuantizedWeight, node: ir.Node) -> Array:
-    """The bias in int32 at step input_scale * weight scale (of its channel), zero point 0, back in float32."""
+def quantize_bias(
+    bias: Array, input_scale: float, weight: QuantizedWeight, node: ir.Node, precision: str = "int8"
+) -> Array:
+    """The bias at step input_scale * weight scale (of its channel), zero point 0, back in float32.
+
+    In int8 layers it is an int32. At the steps of int16 layers that could not hold a bias as large as the products it
+    is added to, so that it is not clipped there.
+    """
     width = np.float64(input_scale) * _channel_scales(weight, node)
     width = np.where(width > 0, width, np.finfo(np.float64).tiny)
-    grid = np.clip(np.rint(bias.astype(np.float64) / width), *LIMITS["int32"])
+    grid = np.rint(bias.astype(np.float64) / width)
+    if precision == "int8":
+        grid = np.clip(grid, *LIMITS["int32"])
     rounded: Array = (grid * width).astype(np.float32)
     return rounded
 
@@ -131,11 +142,12 @@ OPERANDS = {
 }
 
 
-def operand_parameters(op_type: str, operand: Array) -> tuple[str, str, float, int] | None:
-    """qtype, dtype, scale and zero point of a constant operand, or None when it stays in float."""
+def operand_parameters(op_type: str, operand: Array, precision: str = "int8") -> tuple[str, str, float, int] | None:
+    """qtype, dtype, scale and zero point of a constant operand of an int8 or int16 layer; None when it stays float."""
     if op_type not in OPERANDS or operand.dtype != np.float32 or operand.size == 0:
         return None
     qtype, dtype = OPERANDS[op_type]
+    dtype = precision if dtype == "int8" else dtype
     low, high = float(operand.min()), float(operand.max())
     if not np.isfinite([low, high]).all():
         return None
@@ -143,9 +155,9 @@ def operand_parameters(op_type: str, operand: Array) -> tuple[str, str, float, i
     return qtype, dtype, scale, zero
 
 
-def quantize_operand(op_type: str, operand: Array) -> Array:
-    """A constant operand as the NPU stores it, back in float32."""
-    parameters = operand_parameters(op_type, operand)
+def quantize_operand(op_type: str, operand: Array, precision: str = "int8") -> Array:
+    """A constant operand as the NPU stores it for a layer of `precision`, back in float32."""
+    parameters = operand_parameters(op_type, operand, precision)
     if parameters is None:
         return operand
     _, dtype, scale, zero = parameters

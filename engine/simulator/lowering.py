@@ -7,7 +7,8 @@ int8 one stands a conversion, as on the chip. Tensors inside a fused layer are n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -16,23 +17,17 @@ import onnx_ir as ir
 
 from engine.graph.building import GraphBuilder
 from engine.graph.given import given
-from engine.graph.layers import CONVOLUTIONS, FLOATS, Layer
-from engine.graph.query import attribute, constant, tensors
+from engine.graph.layers import CONVOLUTIONS, Layer
+from engine.graph.query import constant
 from engine.quantization.parameters import step
 from engine.quantization.quantize import FLOAT16_ONLY
-from engine.quantization.table import Row, Table
-from engine.quantization.weights import (
-    OPERANDS,
-    QuantizedWeight,
-    output_channel_axis,
-    quantize_bias,
-    quantize_operand,
-    quantize_weight,
-)
+from engine.quantization.quantized import Quantized
+from engine.quantization.table import GRIDS, Row
+from engine.quantization.weights import OPERANDS, quantize_bias, quantize_operand
 
 Array = np.ndarray[Any, Any]
 
-_BIASED = {"Conv", "ConvTranspose", "Gemm"}
+BIASED = {"Conv", "ConvTranspose", "Gemm"}
 # Operators whose float constants are numbers to compute with, not sizes or bounds. A BatchNormalization's four are not
 # rounded: the NPU holds one factor and one offset made of them, and a variance alone may not fit float16.
 _WITH_WEIGHTS = (
@@ -40,50 +35,72 @@ _WITH_WEIGHTS = (
 )
 
 
-class Lowering:
-    """Writes layers of `model` under `table` into a GraphBuilder; a graph may hold several lowered copies.
+@dataclasses.dataclass(frozen=True, order=True)
+class Source:
+    """A place where a quantized model loses accuracy.
 
-    `method` is 'channel' or 'layer', for weights.
+    kind: 'tensor', the rounding of a tensor between layers, or 'weights', that of a layer's constants. `name` is the
+    tensor's or the layer's.
     """
 
-    def __init__(self, builder: GraphBuilder, model: ir.Model, table: Table, method: str) -> None:
+    kind: str
+    name: str
+
+
+class Lowering:
+    """Writes layers of a quantized model into a GraphBuilder; a graph may hold several lowered copies.
+
+    With `only`, nothing is rounded but at these sources, and biases are the float graph's.
+    """
+
+    def __init__(self, builder: GraphBuilder, quantized: Quantized, only: Collection[Source] | None = None) -> None:
         self.builder = builder
-        self.table = table
-        self._method = method
-        self._weights: dict[ir.Node, QuantizedWeight] = {}
+        self.table = quantized.table
+        self._constants = quantized.constants
+        self._only = only
         self._converted: dict[tuple[str, str], str] = {}
-        self._integer = {v.name or "" for v in tensors(model.graph) if v.dtype not in FLOATS}
+        self._integer = quantized.integers
 
     def precision(self, layer: Layer) -> str:
-        """What the layer computes in: 'int8', 'int16', 'float16', or '' for layers of integers."""
-        if any(node.op_type in FLOAT16_ONLY for node in layer.nodes):
-            return "float16"
-        return self.table.precision(layer.name)
+        """What the layer's last step computes in: 'int8', 'int16', 'float16', or '' for layers of integers."""
+        return self.precisions(layer)[-1]
+
+    def precisions(self, layer: Layer) -> list[str]:
+        """What each node of the layer computes in; a wish for a tensor within parts the layer there."""
+        own = self.table.calibrated(layer.name)
+        found: list[str] = []
+        for node in layer.nodes:
+            if any(node.op_type in FLOAT16_ONLY for node in layer.nodes):
+                found.append("float16")
+                continue
+            wished = (self.table.wishes[v.name] for v in node.outputs if v.name in self.table.wishes)
+            # The inside of x * sigmoid(x) has no row, and so no wish: it goes with the product.
+            inner = not any(v.name in self.table.rows for v in node.outputs)
+            found.append("" if inner and node is not layer.last else next(wished, own))
+        for index in range(len(found) - 2, -1, -1):
+            found[index] = found[index] or found[index + 1]
+        return found
 
     def store(self, tensor: str, raw: str) -> str:
         """Round the value `raw` of `tensor` to how it is kept between layers."""
-        if tensor in self._integer:
+        if not self._rounds(tensor):
             return raw
-        precision = self.table.precision(tensor)
-        row = self.table.quantizer(tensor) if precision in ("int8", "int16") else None
+        row = self.table.quantizer(tensor)
         if row is not None:
             return self._fake_quantize(raw, row, tensor)
-        return self._half(raw) if precision == "float16" else raw
+        return self._half(raw) if self.table.precision(tensor) == "float16" else raw
 
     def view(self, tensor: str, stored: str, precision: str) -> str:
         """The stored value as a layer of `precision` reads it, with a conversion where the two differ."""
-        kept = self.table.precision(tensor)
-        if tensor in self._integer or precision in ("", kept):
+        if precision in ("", self.table.precision(tensor)) or not self._rounds(tensor):
             return stored
         key = (stored, precision)
         if key not in self._converted:
-            row = self.table.quantizer(tensor)
+            row = self.table.quantizer(tensor, precision)
             if precision == "float16":
                 self._converted[key] = self._half(stored)
-            elif kept == "float16" and row is not None:
-                self._converted[key] = self._fake_quantize(stored, row, tensor)
             else:
-                self._converted[key] = stored
+                self._converted[key] = stored if row is None else self._fake_quantize(stored, row, tensor)
         return self._converted[key]
 
     def layer(self, layer: Layer, read: Callable[[str], str], suffix: str) -> dict[str, str]:
@@ -91,94 +108,126 @@ class Lowering:
 
         Returns the raw (not yet rounded) name of every tensor the layer makes, inner ones too.
         """
-        precision = self.precision(layer)
         made: dict[str, str] = {}
-        for node in layer.nodes:
-            constants = self._constants(node, precision)
+        made_in: dict[str, str] = {}
+        # Where the layer is parted, what passes from one part to the next is stored as any tensor is.
+        kept: dict[str, str] = {}
+        rounded = self._only is None or Source("weights", layer.name) in self._only
+        for node, precision in zip(layer.nodes, self.precisions(layer), strict=True):
+            constants, further = self._operands(node, precision if rounded else "")
 
-            def find(name: str, constants: dict[str, str] = constants) -> str:
-                if name in made:
+            def find(name: str, constants: dict[str, str] = constants, precision: str = precision) -> str:
+                if made_in.get(name) == precision:
                     return made[name]
+                if name in made:
+                    if name not in kept:
+                        kept[name] = self.store(name, made[name])
+                    return self.view(name, kept[name], precision)
                 return constants[name] if name in constants else self.view(name, read(name), precision)
 
-            def name_output(name: str) -> str:
-                made[name] = self.builder.name(f"{name}{suffix}")
+            def name_output(name: str, precision: str = precision) -> str:
+                made[name], made_in[name] = self.builder.name(f"{name}{suffix}"), precision
                 return made[name]
 
-            self.builder.copy(node, find, name_output)
+            self.builder.copy(node, find, name_output, further=further)
         return made
 
-    def _constants(self, node: ir.Node, precision: str) -> dict[str, str]:
-        """The builder's names of the node's constants, rounded as a layer of `precision` holds them."""
+    def _rounds(self, tensor: str) -> bool:
+        if tensor in self._integer:
+            return False
+        return self._only is None or Source("tensor", tensor) in self._only
+
+    def _operands(self, node: ir.Node, precision: str) -> tuple[dict[str, str], list[str]]:
+        """The builder's names of the node's constants as a layer of `precision` holds them, and of a bias to add."""
         found: dict[str, str] = {}
         for index, value in enumerate(node.inputs):
             array = constant(value)
             if value is None or array is None or not value.name:
                 continue
             name = value.name
-            plain = array.dtype != np.float32 or node.op_type not in _WITH_WEIGHTS or not precision
-            # The vendor's float16 models hold their biases in float32.
-            if plain or (precision == "float16" and node.op_type in _BIASED and index == 2):
+            if node.op_type in BIASED and index == 2:
+                found[name] = self._bias(node, name, precision)
+            elif array.dtype != np.float32 or node.op_type not in _WITH_WEIGHTS or not precision:
                 found[name] = self.builder.constant(name)
             elif precision == "float16":
                 with np.errstate(over="ignore"):
                     found[name] = self.builder.array(f"{name}.float16", array.astype(np.float16).astype(np.float32))
             else:
-                found[name] = self._integer_constant(node, index, value, array)
-        return found
+                found[name] = self._integer_constant(node, index, value, array, precision)
+        if node.op_type in BIASED and len(node.inputs) == 2 and self._corrected(node) is not None:
+            return found, [self._bias(node, f"{node.outputs[0].name}.bias", precision)]
+        return found, []
 
-    def _integer_constant(self, node: ir.Node, index: int, value: ir.Value, array: Array) -> str:
+    def _corrected(self, node: ir.Node) -> Array | None:
+        return self._constants.corrected_bias(node) if self._only is None else None
+
+    def _bias(self, node: ir.Node, name: str, precision: str) -> str:
+        bias, row, own = self._corrected(node), None, False
+        if bias is None:
+            value = node.inputs[2]
+            assert value is not None
+            own = given(value) is not None
+            bias = constant(value)
+        source = node.inputs[0]
+        # The vendor's float16 models hold their biases in float32.
+        if precision in GRIDS and source is not None and constant(node.inputs[1]) is not None:
+            row = self.table.quantizer(source.name or "", precision)
+        assert bias is not None
+        if row is not None and row.scale is not None and not own and bias.dtype == np.float32:
+            bias = quantize_bias(bias, row.scale, self._constants.weight(node, precision), node, precision)
+        elif self._corrected(node) is None:
+            return self.builder.constant(name)
+        return self.builder.array(f"{name}.{node.outputs[0].name}.{precision}", bias)
+
+    def _integer_constant(self, node: ir.Node, index: int, value: ir.Value, array: Array, precision: str) -> str:
         name = value.name or ""
         if node.op_type in CONVOLUTIONS and index == 1:
-            # One constant may be the weight of several nodes, which may split it into channels in other ways.
-            way = f"{node.op_type}.{output_channel_axis(node)}.{attribute(node, 'group', 1)}"
-            return self.builder.array(f"{name}.{way}.quantized", self._weight(node).real)
-        if given(value) is not None:
+            # One constant may be the weight of several nodes, which may split it into channels in other ways, and
+            # which may be corrected in other ways.
+            return self.builder.array(
+                f"{name}.{node.outputs[0].name}.{precision}", self._constants.weight(node, precision).real
+            )
+        if given(value) is not None or node.op_type not in OPERANDS:
             return self.builder.constant(name)
-        if node.op_type in _BIASED and index == 2:
-            source = node.inputs[0]
-            row = self.table.quantizer(source.name or "") if source is not None else None
-            if row is None or row.scale is None or constant(node.inputs[1]) is None:
-                return self.builder.constant(name)
-            bias = quantize_bias(array, row.scale, self._weight(node), node)
-            return self.builder.array(f"{name}.{node.outputs[0].name}.quantized", bias)
-        if node.op_type not in OPERANDS:
-            return self.builder.constant(name)
-        return self.builder.array(f"{name}.{node.op_type}.operand", quantize_operand(node.op_type, array))
-
-    def _weight(self, node: ir.Node) -> QuantizedWeight:
-        """The node's weight on its grid; several branches and the bias ask for it."""
-        if node not in self._weights:
-            self._weights[node] = quantize_weight(node, self._method)
-        return self._weights[node]
+        return self.builder.array(
+            f"{name}.{node.op_type}.{precision}", quantize_operand(node.op_type, array, precision)
+        )
 
     def _fake_quantize(self, name: str, row: Row, tensor: str) -> str:
         assert row.scale is not None and row.zero_point is not None
         dtype = np.dtype(row.dtype)
-        scale = self.builder.array(f"{tensor}.scale", np.array(step(row.scale, row.dtype)))
-        zero = self.builder.array(f"{tensor}.zero_point", np.array(row.zero_point, dtype))
-        grid = self.builder.node("QuantizeLinear", [name, scale, zero], f"{name}.grid")
-        return self.builder.node("DequantizeLinear", [grid, scale, zero], f"{name}.quantized")
+        # The standard's operators know int16 from opset 21 on only.
+        domain = "com.microsoft" if row.dtype == "int16" else ""
+        scale = self.builder.array(f"{tensor}.{row.dtype}.scale", np.array(step(row.scale, row.dtype)))
+        zero = self.builder.array(f"{tensor}.{row.dtype}.zero_point", np.array(row.zero_point, dtype))
+        grid = self.builder.node("QuantizeLinear", [name, scale, zero], f"{name}.grid", domain=domain)
+        return self.builder.node("DequantizeLinear", [grid, scale, zero], f"{name}.quantized", domain=domain)
 
     def _half(self, name: str) -> str:
         half = self.builder.node("Cast", [name], f"{name}.half", to=onnx.TensorProto.FLOAT16)
         return self.builder.node("Cast", [half], f"{name}.rounded", to=onnx.TensorProto.FLOAT)
 
 
-def lower(model: ir.Model, layers: tuple[Layer, ...], table: Table, method: str) -> onnx.ModelProto:
+def lower(
+    quantized: Quantized, *, further: Collection[str] = (), only: Collection[Source] | None = None
+) -> onnx.ModelProto:
     """The simulated model: float32, rounded on the way as the NPU would.
 
-    Inputs have the names of `model`'s; outputs have its order, and names of their own.
+    Inputs have the names of the float graph's; outputs have its order, and names of their own. Behind them come the
+    tensors `further` of the graph, which lie between layers, as they are stored. `only`: see Lowering.
     """
-    builder = GraphBuilder(model, "simulation")
-    lowering = Lowering(builder, model, table, method)
-    stored = {v.name or "": lowering.store(v.name or "", v.name or "") for v in model.graph.inputs}
-    for layer in layers:
+    builder = GraphBuilder(quantized.model, "simulation")
+    lowering = Lowering(builder, quantized, only)
+    graph = quantized.model.graph
+    stored = {v.name or "": lowering.store(v.name or "", v.name or "") for v in graph.inputs}
+    for layer in quantized.layers:
         made = lowering.layer(layer, stored.__getitem__, ".raw")
         for tensor in layer.outputs:
             stored[tensor] = lowering.store(tensor, made[tensor])
-    for value in model.graph.outputs:
+    for value in graph.outputs:
         name = value.name or ""
         source = builder.constant(name) if value.is_initializer() else stored[name]
         builder.give(source, f"{name}.output")
+    for name in further:
+        builder.give(stored[name], f"{name}.stored")
     return builder.build()

@@ -21,6 +21,8 @@ from engine import demo
 from engine.config import Config
 from engine.errors import ConfigError, EngineError, FileError, QuantizationError
 from engine.files import package
+from engine.graph.layers import layers
+from engine.quantization.quantized import Quantized
 from engine.quantization.table import Table, to_cfg
 from engine.session import Session
 from tests.small_networks import built, infer, network, random
@@ -131,8 +133,8 @@ class TestDamage:
         except FileError as error:
             assert str(path) in str(error)
         else:  # a date or a flag of the zip, which nobody reads
-            assert stored.table == session.table and stored.config == session.config
-            assert ir.to_proto(stored.model) == ir.to_proto(session.model)
+            assert stored.quantized.table == session.table and stored.config == session.config
+            assert ir.to_proto(stored.quantized.model) == ir.to_proto(session.model)
 
     def test_a_flipped_bit_in_any_member_is_refused(self, exported: bytes, tmp_path: Path) -> None:
         path = tmp_path / "m.rknn"
@@ -286,7 +288,9 @@ class TestHostileFiles:
 
 class TestWriting:
     def stored(self, session: Session) -> package.Package:
-        return package.Package(session.model, session.table, session.config, "int8", 1)
+        return package.Package(
+            Quantized(session.model, layers(session.model), session.table), session.config, "int8", 1
+        )
 
     def test_when_the_disk_is_full_the_old_file_stays_and_nothing_else_does(
         self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -314,5 +318,5 @@ class TestWriting:
         path.write_bytes(b"old" * 100_000)
         package.write(path, self.stored(session))
         assert path.read_bytes() == exported
-        assert to_cfg(package.read(path).table) == to_cfg(session.table)
-        assert isinstance(package.read(path).table, Table)
+        assert to_cfg(package.read(path).quantized.table) == to_cfg(session.table)
+        assert isinstance(package.read(path).quantized.table, Table)

@@ -14,7 +14,8 @@ from engine import demo
 from engine.config import Config
 from engine.graph.execution import random_feeds
 from engine.graph.layers import layers
-from engine.quantization.table import Row, changed, twin_int8
+from engine.quantization.quantized import Quantized
+from engine.quantization.table import Row, changed, twin
 from engine.session import Session
 from engine.simulator.lowering import lower
 from engine.simulator.runner import Simulator
@@ -72,11 +73,11 @@ def digits() -> Session:
 def optimization_changes_nothing(session: Session) -> bool:
     """Whether the simulator's outputs are those of the same graph computed node for node, to the bit."""
     model, table = session.model, session.table
-    proto = lower(model, layers(model), table, "channel")
+    proto = lower(Quantized(model, layers(model), table))
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     as_written = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    simulator = Simulator(model, layers(model), table, "channel")
+    simulator = Simulator(Quantized(model, layers(model), table))
     same = True
     for seed in range(3):
         feeds = random_feeds(model, seed)
@@ -151,11 +152,11 @@ class TestPrecisions:
             table,
             [
                 ("m", dataclasses.replace(quantized, dtype="float16", scale=None, zero_point=None)),
-                (twin_int8("m"), quantized),
+                (twin("m", "int8"), quantized),
             ],
         )
         feeds = {"x": random(1, 4, 5, 5, seed=9)}
-        (found,) = Simulator(model, layers(model), mixed, "channel").run(feeds)
+        (found,) = Simulator(Quantized(model, layers(model), mixed)).run(feeds)
 
         plain = PlainSimulator(model, layers(model), table)
         _, entire, _ = plain.run(feeds)
@@ -174,7 +175,7 @@ class TestPrecisions:
         # Sums in another order may fall on the other side of half a step.
         assert np.abs(found - expected).max() <= row.scale * 1.01
         assert (found != expected).mean() < 0.02
-        (before,) = Simulator(model, layers(model), table, "channel").run(feeds)
+        (before,) = Simulator(Quantized(model, layers(model), table)).run(feeds)
         assert not np.array_equal(found, before)
 
     def test_integers_pass_untouched(self, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Measures a quantized model in order to make it better: corrections, recipes, error sources, search, lint, live edits."""
