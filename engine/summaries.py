@@ -235,7 +235,8 @@ class Finding:
     """Something about a model, its samples or its precisions that costs accuracy.
 
     `rule` is the rule's name; `layer` where it applies ('' for the model); `message` says what is wrong with the
-    numbers that show it, `remedy` what to do. `wishes` are lines of custom_quantize_layers that cure it, where such lines do.
+    numbers that show it, `remedy` what to do. `wishes` are lines of custom_quantize_layers that cure it, where such
+    lines do.
     """
 
     rule: str

@@ -32,7 +32,7 @@ def edited(base: Quantized, edits: Edits, target: Target) -> Quantized:
     """
     wishes = dict(edits.wishes)
     for tensor, precision in edits.wishes.items():
-        check_wish(base.table, tensor, precision, target)
+        check_wish(base, tensor, precision, target)
         layer = base.makers.get(tensor)
         for sibling in layer.outputs if layer is not None and tensor in layer.outputs else ():
             wishes.setdefault(sibling, precision)
@@ -42,21 +42,20 @@ def edited(base: Quantized, edits: Edits, target: Target) -> Quantized:
     return base.changed(table=Table(rows, wishes))
 
 
-def check_wish(table: Table, tensor: str, precision: str, target: Target, *, where: str = "") -> None:
+def check_wish(base: Quantized, tensor: str, precision: str, target: Target, *, where: str = "") -> None:
     """Raise QuantizationError if `tensor` cannot be wished into `precision` on `target`."""
     where = where or f"tensor {tensor!r}"
-    row = table.rows.get(tensor)
-    if row is None or row.dtype == "int32" or table.calibrated(tensor) == "":
-        names = [name for name, one in table.rows.items() if one.dtype != "int32"]
-        raise QuantizationError("the model has no such tensor to choose a precision for", where=where,
-                                hint=nearest(tensor, names))  # fmt: skip
+    inputs = (v.name or "" for v in base.model.graph.inputs)
+    known = [name for name in (*inputs, *base.makers) if name in base.table.rows]
+    if tensor not in known:
+        raise QuantizationError("the model has no such tensor", where=where, hint=nearest(tensor, known))
     if precision not in target.precisions:
         raise QuantizationError(
             f"{target.name} cannot run a layer in {precision!r}",
             where=where,
             hint=f"use {', '.join(target.precisions)}",
         )
-    if precision in GRIDS and table.quantizer(tensor, precision) is None:
+    if precision in GRIDS and base.table.quantizer(tensor, precision) is None:
         raise QuantizationError(
             f"{precision} needs a range, and this tensor was never calibrated", where=where, hint="build with a dataset"
         )

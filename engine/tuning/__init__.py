@@ -1,1 +1,1 @@
-"""Measures a quantized model in order to make it better: corrections, recipes, error sources, search, lint, live edits."""
+"""Measures a quantized model to make it better: corrections, recipes, error sources, search, lint, live edits."""
