@@ -246,6 +246,15 @@ class Finding:
     wishes: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True)
+class LiveReport:
+    """What a change did to the outputs. `changed` are the layers that ran again, in execution order."""
+
+    quality: Quality
+    changed: tuple[str, ...]
+    seconds: float
+
+
 def to_plain(value: Any) -> Any:
     """Summaries as dicts, lists and numbers that JSON takes; non-finite floats become None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
