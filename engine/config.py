@@ -11,7 +11,7 @@ from engine.errors import ConfigError, nearest
 from engine.targets import Target, find_target
 
 DTYPES = {"asymmetric_quantized-8": "int8", "w8a8": "int8", "asymmetric_quantized-16": "int16"}
-ALGORITHMS = ("normal", "mmse")
+ALGORITHMS = ("normal", "mmse", "kl_divergence", "percentile", "auto")
 METHODS = ("channel", "layer")
 
 ChannelValues = tuple[tuple[float, ...], ...]
@@ -25,7 +25,9 @@ class Config:
     A flat list is taken as the first input's. Empty: 0 and 1.
     quant_img_RGB2BGR: per input, whether dataset images are turned to BGR first; images only, never npy.
     quantized_dtype: 'asymmetric_quantized-8' (also called 'w8a8') or 'asymmetric_quantized-16'.
-    quantized_algorithm: 'normal' or 'mmse'. quantized_method: 'channel' or 'layer', for weights.
+    quantized_algorithm: how ranges are found, one of ALGORITHMS. quantized_method: 'channel' or 'layer', for weights.
+    equalization, bias_correction: whether weights of neighbouring layers are brought to similar ranges first, and
+    whether biases take up the mean error; None leaves it to the algorithm ('auto' tries both, the others do neither).
     float_dtype: 'float16'. optimization_level: 0 to 3. target_platform: a chip, in any case.
     custom_string: text stored in the exported model.
 
@@ -42,6 +44,8 @@ class Config:
     optimization_level: int = 3
     target_platform: str = "rk3566"
     custom_string: str = ""
+    equalization: bool | None = None
+    bias_correction: bool | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -58,6 +62,9 @@ class Config:
         if isinstance(level, bool) or not isinstance(level, int) or not 0 <= level <= 3:
             raise ConfigError(f"expected 0, 1, 2 or 3, got {level!r}", where="optimization_level")
         put(self, "target_platform", find_target(self.target_platform).name)
+        for name in ("equalization", "bias_correction"):
+            if not isinstance(getattr(self, name), bool | None):
+                raise ConfigError(f"expected True, False or None, got {getattr(self, name)!r}", where=name)
         if not isinstance(self.custom_string, str):
             raise ConfigError(f"expected text, got {type(self.custom_string).__name__}", where="custom_string")
         if len(self.custom_string.encode()) > 1023:

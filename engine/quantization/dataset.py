@@ -68,6 +68,9 @@ class Dataset:
             # Yielded straight away: a local name would keep one sample alive while the next is read.
             yield self._read(line, names)
 
+    def __getitem__(self, index: int) -> dict[str, Array]:
+        return self._read(*self._samples[index])
+
     def files(self, index: int) -> tuple[Path, ...]:
         """The files of sample `index`, counted from 0, one a model input. Raises IndexError as a list does."""
         return tuple(self.path.parent / name for name in self._samples[index][1])
