@@ -21,14 +21,21 @@ class Source(Protocol):
     def __getitem__(self, index: int, /) -> Sample: ...
 
 
+class _Kept:
+    """Samples that were read, by their place in the source."""
+
+    def __init__(self) -> None:
+        self.samples: dict[int, Sample] = {}
+        self.bytes = 0
+
+
 class Samples(Sequence[Sample]):
     """The samples of `source`, or those at `indices` of it."""
 
     def __init__(self, source: Source, indices: Sequence[int] | None = None) -> None:
         self._source = source
         self._indices = range(len(source)) if indices is None else indices
-        self._kept: dict[int, Sample] = {}
-        self._bytes = 0
+        self._kept = _Kept()
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -41,12 +48,13 @@ class Samples(Sequence[Sample]):
         if isinstance(index, slice):
             return self.part(range(len(self))[index])
         place = self._indices[index]
-        sample = self._kept.get(place)
+        sample = self._kept.samples.get(place)
         if sample is None:
             sample = self._source[place]
-            self._bytes += sum(array.nbytes for array in sample.values())
-            if self._bytes <= _KEPT_BYTES:
-                self._kept[place] = sample
+            size = sum(array.nbytes for array in sample.values())
+            if self._kept.bytes + size <= _KEPT_BYTES:
+                self._kept.samples[place] = sample
+                self._kept.bytes += size
         return sample
 
     def __iter__(self) -> Iterator[Sample]:
@@ -54,8 +62,10 @@ class Samples(Sequence[Sample]):
             yield self[index]
 
     def part(self, places: Sequence[int]) -> Samples:
-        """The samples at `places` of these; what is kept stays kept by these."""
-        return Samples(self, places)
+        """The samples at `places` of these, which go on keeping what was read."""
+        part = Samples(self._source, [self._indices[place] for place in places])
+        part._kept = self._kept
+        return part
 
 
 def spread(count: int, wanted: int) -> list[int]:
