@@ -16,7 +16,8 @@ from engine.api_calls import LOG, Console, log_check, log_error, stages, toolkit
 from engine.config import Config
 from engine.errors import ConfigError, EngineError, InputError, NotYetError, OrderError, nearest
 from engine.progress import Progress
-from engine.session import Array, Session
+from engine.session import Session
+from engine.session_state import Array
 from engine.summaries import ModelSummary
 from engine.targets import find_target
 

@@ -35,7 +35,8 @@ from engine.files.writing import replacing
 from engine.frontends import onnx_file
 from engine.quantization.dataset import Dataset, read_sample
 from engine.quantization.preprocessing import InputSpec, input_specs
-from engine.session import Array, Session
+from engine.session import Session
+from engine.session_state import Array
 from engine.summaries import BuildSummary, ModelSummary
 
 _TOP = 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from typing import Any, Literal
@@ -20,6 +21,9 @@ _LEVELS = {
     "fast": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 
+# One sample gains little from more, and each of some hundred sessions of single layers has its own.
+_SIMULATION_THREADS = 4
+
 # Protobuf cannot hold more in one message.
 LARGEST_MODEL = 2**31 - 1
 
@@ -30,13 +34,18 @@ def newest_opset() -> int:
 
 
 def make_session(
-    model: bytes | onnx.ModelProto, *, optimization: Optimization = "exact", threads: int | None = None
+    model: bytes | onnx.ModelProto,
+    *,
+    optimization: Optimization = "exact",
+    threads: int | None = None,
+    shared_memory: bool = False,
 ) -> onnxruntime.InferenceSession:
     """A CPU session for `model`.
 
     optimization: 'none' for one-shot runs; 'exact' keeps fake quantization as it is written (Q/DQ pairs are not turned
     into integer kernels, which would change results); 'fast' adds layout changes that alter the order of sums, and is
-    for float inference only. Raises ModelError with ONNX Runtime's reason.
+    for float inference only. shared_memory: whether it takes memory from one arena with others of its kind, which
+    hundreds of small sessions should. Raises ModelError with ONNX Runtime's reason.
     """
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = _LEVELS[optimization]
@@ -47,12 +56,42 @@ def make_session(
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     # Spinning threads burn a core between short runs, which a shared machine or a laptop notices.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if shared_memory:
+        _register_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
     data = model if isinstance(model, bytes) else serialize(model)
     try:
         # Without a fallback nothing is printed when a corrupt model is refused.
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # ONNX Runtime raises many classes without a common base
         raise ModelError(f"ONNX Runtime refuses the model: {reason(error)}") from error
+
+
+def make_simulation(
+    model: bytes | onnx.ModelProto, *, threads: int | None = None, shared_memory: bool = False
+) -> onnxruntime.InferenceSession:
+    """A session for a lowered graph, or a part of one: its results are the same whether it runs in whole or in parts.
+
+    Nothing is fused across layers, which costs no time: between them lies rounding. And there is one number of threads,
+    since some kernels go by it in where they part their sums.
+    """
+    threads = threads or simulation_threads()
+    return make_session(model, optimization="none", threads=threads, shared_memory=shared_memory)
+
+
+def simulation_threads() -> int:
+    """How many threads compute a simulated layer."""
+    return min(os.cpu_count() or 1, _SIMULATION_THREADS)
+
+
+@functools.cache
+def _register_arena() -> None:
+    """Make the arena that sessions share; ONNX Runtime allows one a process."""
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    # 1: grow by what is asked for; the default doubles.
+    onnxruntime.create_and_register_allocator(memory, onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1}))
 
 
 def run(session: onnxruntime.InferenceSession, names: list[str] | None, feeds: dict[str, Any]) -> list[Any]:

@@ -139,9 +139,10 @@ class AccuracyReport:
 class PartQuality:
     """How near one output, or one part of a joined output, is to the float model's.
 
-    `tensor` is what is compared: the output, the join that it comes from, or what its closing Sigmoid or Softmax reads,
-    since a probability near 0 says little. `part` names the part of a join, else ''. `cosine` is the mean over samples,
-    `lowest` the lowest of them; `noise` is the noise-to-signal power ratio over all samples.
+    `tensor` is what is compared: the output, the join that it comes from, or what its closing Sigmoid reads, since a
+    probability near 0 says little. `part` names the part of a join, else ''. `cosine` is the mean over samples,
+    `lowest` the lowest of them; `noise` is the noise-to-signal power ratio over all samples, for a Softmax that of the
+    scores that it reads.
     """
 
     output: str
@@ -244,6 +245,17 @@ class Finding:
     message: str
     remedy: str
     wishes: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class HybridSummary:
+    """What step 1 of hybrid quantization wrote, and what it proposes (None unless it was asked to)."""
+
+    model: str
+    data: str
+    cfg: str
+    build: BuildSummary
+    proposal: TuneReport | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,18 +14,16 @@ from engine.analysis.comparing import ComparedPart, ComparedTensor, Comparison, 
 from engine.analysis.snapshot import Snapshot
 from engine.errors import QuantizationError
 from engine.graph.layers import Layer
-from engine.graph.masks import scores_and_mask
+from engine.graph.masks import MASKED, scores_and_mask
 from engine.graph.query import static_shape
-from engine.ort import make_session, run
+from engine.ort import make_simulation, run
 from engine.progress import Progress
 from engine.quantization.quantized import Quantized
-from engine.quantization.table import Table
+from engine.quantization.table import Row, Table
 from engine.summaries import AccuracyReport, ErrorPair, LayerError, PartError
 
 Array = np.ndarray[Any, Any]
 
-# Masks hold 0 and something between -10000 and the lowest float32; no score that counts comes near.
-_MASKED = -1000.0
 # Cosine below which a part of a join is worth a warning when the join as a whole looks fine.
 _HIDDEN_PART, _FINE_JOIN = 0.95, 0.99
 
@@ -87,8 +85,7 @@ def analyze(
 
 def _run(comparison: Comparison, sample: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, float]]:
     """The tensors that the comparison gives out, and its other outputs summed up, by name."""
-    # Made for one run, which does not pay back what optimizing thousands of nodes costs; the numbers are the same.
-    session = make_session(comparison.proto, optimization="none")
+    session = make_simulation(comparison.proto)
     names = [o.name for o in comparison.proto.graph.output]
     values = dict(zip(names, run(session, names, dict(sample)), strict=True))
     kept = {name for tensor in comparison.tensors for name in (tensor.golden, tensor.simulated)}
@@ -140,17 +137,18 @@ def _warnings(lines: list[LayerError]) -> list[str]:
     return found
 
 
+def masked_scores(layers: tuple[Layer, ...], table: Table) -> list[tuple[Layer, Row]]:
+    """Layers whose scores before a softmax share their grid with a mask far below them, and so fall into one step."""
+    rows = ((layer, table.quantizer(layer.name)) for layer in layers)
+    return [(layer, row) for layer, row in rows if row and row.min < MASKED and scores_and_mask(layer.last)]
+
+
 def _masked_scores(layers: tuple[Layer, ...], table: Table) -> list[str]:
-    """Scores before a softmax that share their range with a mask far below them, and so all fall into one step."""
-    found = []
-    for layer in layers:
-        row = table.quantizer(layer.name)
-        if row is not None and row.min < _MASKED and scores_and_mask(layer.last):
-            found.append(
-                f"{layer.op} {layer.name!r} holds scores and a mask of {row.min:.4g} on one scale, which leaves the "
-                "scores one step; use a mask of about -100, or run it and the softmax in float16"
-            )
-    return found
+    return [
+        f"{layer.op} {layer.name!r} holds scores and a mask of {row.min:.4g} on one scale, which leaves the "
+        "scores one step; use a mask of about -100, or run it and the softmax in float16"
+        for layer, row in masked_scores(layers, table)
+    ]
 
 
 def _faint_outputs(

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from engine.analysis.distances import error_pair
 from engine.graph.building import GraphBuilder
 from engine.graph.layers import Layer
 from engine.graph.query import attribute, static_shape, tensors
@@ -42,19 +43,8 @@ class Sums:
         return all(math.isfinite(values[name]) for name in (self.float_squares, self.squares, self.difference))
 
     def errors(self, values: Mapping[str, float]) -> ErrorPair:
-        """Cosine and euclidean distance from the summed outputs.
-
-        cos = (ff + qq - dd) / (2 sqrt(ff qq)) and euc = sqrt(dd), where dd = sum (f - q)^2. Two tensors that are both
-        zero agree (cosine 1); one that is zero beside one that isn't has cosine 0. A quantized tensor that is not
-        finite has cosine 0 and an infinite distance.
-        """
-        ff, qq, dd = values[self.float_squares], values[self.squares], values[self.difference]
-        if not math.isfinite(qq + dd):
-            return ErrorPair(0.0, math.inf)
-        if ff == 0.0 or qq == 0.0:
-            return ErrorPair(1.0 if ff == qq else 0.0, math.sqrt(dd))
-        cosine = (ff + qq - dd) / (2.0 * math.sqrt(ff) * math.sqrt(qq))
-        return ErrorPair(min(1.0, max(-1.0, cosine)), math.sqrt(dd))
+        """Cosine and euclidean distance from the summed outputs."""
+        return error_pair(values[self.float_squares], values[self.squares], values[self.difference])
 
 
 @dataclasses.dataclass(frozen=True)

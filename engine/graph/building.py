@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,12 +55,16 @@ class GraphBuilder:
         return result
 
     def copy(
-        self, node: ir.Node, read: Callable[[str], str], write: Callable[[str], str], *, further: Sequence[str] = ()
+        self,
+        node: ir.Node,
+        read: Callable[[str], str],
+        write: Callable[[str], str],
+        constants: Mapping[int, str] | None = None,
     ) -> None:
         """Add a copy of a node of the model that reads and writes tensors under other names.
 
-        `further` are names of inputs that the node does not have and gets behind its own. Nodes with subgraphs do not
-        get here: the front ends decide or refuse them.
+        `constants` are names that take certain places among its inputs, or the next one behind them; the rest go
+        through `read`. Nodes with subgraphs do not get here: the front ends decide or refuse them.
         """
         proto = self._protos.get(node)
         if proto is None:
@@ -69,13 +73,16 @@ class GraphBuilder:
             proto.ClearField("name")
         copied = self._graph.node.add()
         copied.CopyFrom(proto)
+        placed = dict(constants or {})
         for index, name in enumerate(copied.input):
-            if name:
+            if index in placed:
+                copied.input[index] = placed.pop(index)
+            elif name:
                 copied.input[index] = read(name)
+        copied.input.extend(placed.values())
         for index, name in enumerate(copied.output):
             if name:
                 copied.output[index] = write(name)
-        copied.input.extend(further)
 
     def copy_plain(self, node: ir.Node) -> None:
         """Add a copy of a node of the model under its own names, with the model's constants."""

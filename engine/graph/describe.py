@@ -53,7 +53,10 @@ def describe_tensor(value: ir.Value) -> TensorSummary:
 def describe_layers(
     model: ir.Model, layers: tuple[Layer, ...], precision: Callable[[str], str] | None = None
 ) -> tuple[LayerSummary, ...]:
-    """The graph inputs as layers of op 'Input', then every layer; `precision` tells what each tensor is kept in."""
+    """The graph inputs as layers of op 'Input', then every layer.
+
+    `precision` tells by name what each input is stored in and each layer computes in, as `traffic` knows it.
+    """
     made_by: dict[str, str] = {v.name or "": v.name or "" for v in model.graph.inputs}
     values = {v.name or "": v for v in tensors(model.graph)}
     found: list[LayerSummary] = []

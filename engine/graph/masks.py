@@ -6,6 +6,9 @@ import onnx_ir as ir
 
 from engine.graph.operators import REORDERINGS
 
+MASKED = -1000.0
+"""Masks hold 0 and something between -10000 and the lowest float32; no score that counts comes near."""
+
 
 def scores_and_mask(node: ir.Node) -> tuple[tuple[ir.Value, ir.Value], ...]:
     """The ways to read an Add or Where, whose result only softmaxes read, as a pair of scores and their mask.

@@ -35,9 +35,14 @@ def edited(base: Quantized, edits: Edits, target: Target) -> Quantized:
         check_wish(base, tensor, precision, target)
         layer = base.makers.get(tensor)
         for sibling in layer.outputs if layer is not None and tensor in layer.outputs else ():
-            wishes.setdefault(sibling, precision)
+            if sibling in base.table.rows and _storable(base.table, sibling, precision):
+                wishes.setdefault(sibling, precision)
     rows = dict(base.table.rows)
     for name, (low, high) in edits.ranges.items():
+        if name in base.model.graph.initializers:
+            raise QuantizationError(
+                "is a constant of the model, whose range is that of its numbers", where=f"tensor {name!r}"
+            )
         rows[name] = with_range(name, rows.get(name), low, high)
     return base.changed(table=Table(rows, wishes))
 
@@ -45,9 +50,9 @@ def edited(base: Quantized, edits: Edits, target: Target) -> Quantized:
 def check_wish(base: Quantized, tensor: str, precision: str, target: Target, *, where: str = "") -> None:
     """Raise QuantizationError if `tensor` cannot be wished into `precision` on `target`."""
     where = where or f"tensor {tensor!r}"
-    inputs = (v.name or "" for v in base.model.graph.inputs)
-    known = [name for name in (*inputs, *base.makers) if name in base.table.rows]
-    if tensor not in known:
+    inputs = [v.name or "" for v in base.model.graph.inputs]
+    if tensor not in base.table.rows or not (tensor in base.makers or tensor in inputs):
+        known = [name for name in (*inputs, *base.makers) if name in base.table.rows]
         raise QuantizationError("the model has no such tensor", where=where, hint=nearest(tensor, known))
     if precision not in target.precisions:
         raise QuantizationError(
@@ -55,10 +60,14 @@ def check_wish(base: Quantized, tensor: str, precision: str, target: Target, *, 
             where=where,
             hint=f"use {', '.join(target.precisions)}",
         )
-    if precision in GRIDS and base.table.quantizer(tensor, precision) is None:
+    if not _storable(base.table, tensor, precision):
         raise QuantizationError(
             f"{precision} needs a range, and this tensor was never calibrated", where=where, hint="build with a dataset"
         )
+
+
+def _storable(table: Table, tensor: str, precision: str) -> bool:
+    return precision not in GRIDS or table.quantizer(tensor, precision) is not None
 
 
 def with_range(name: str, row: Row | None, low: float, high: float, *, where: str = "") -> Row:

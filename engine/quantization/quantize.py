@@ -10,6 +10,7 @@ from engine.graph.given import GivenParameters, given
 from engine.graph.layers import FLOATS, Layer
 from engine.graph.operators import REORDERINGS
 from engine.graph.query import constant, tensors
+from engine.quantization.clipped_ranges import clipped_ranges
 from engine.quantization.parameters import LIMITS, asymmetric
 from engine.quantization.ranges import Range, share_ranges
 from engine.quantization.statistics import Statistics
@@ -25,27 +26,28 @@ def float_values(model: ir.Model) -> list[ir.Value]:
     return [v for v in tensors(model.graph) if v.dtype in FLOATS]
 
 
-def quantize(model: ir.Model, layers: tuple[Layer, ...], statistics: Statistics, config: Config) -> Table:
-    """The table of the quantized model: int8 for every float tensor, float16 for softmax outputs of the model.
+def quantize(
+    model: ir.Model, layers: tuple[Layer, ...], statistics: Statistics, config: Config, ranges: str = "minmax"
+) -> Table:
+    """The table of the quantized model: the config's precision for every float tensor, float16 for softmax outputs of
+    the model.
 
-    Tensors whose parameters came with the source model keep them. Raises NotYetError for settings without an
-    implementation.
+    ranges: how a tensor's range comes from its statistics, one of recipes.RANGES. Tensors whose parameters came with
+    the source model keep them. Raises QuantizationError where `statistics` lack the histograms that `ranges` needs.
     """
-    check_settings(config)
-    ranges = share_ranges(model, statistics)
+    starting = statistics.ranges
+    if ranges != "minmax":
+        starting = clipped_ranges(model, layers, statistics, ranges, config.precision)
+    used = share_ranges(model, starting)
     half = final_softmax(model) if "float16" in config.target.precisions else set()
-    return _fill(model, layers, ranges, statistics.ranges, half, config.precision)
+    return _fill(model, layers, used, statistics.ranges, half, config.precision)
 
 
 def check_settings(config: Config) -> None:
     """Raise NotYetError for settings without an implementation."""
-    if config.quantized_algorithm != "normal":
+    if config.quantized_algorithm == "auto":
         raise NotYetError(
-            f"quantized_algorithm {config.quantized_algorithm!r} is not available yet", hint="use 'normal'"
-        )
-    if config.precision != "int8":
-        raise NotYetError(
-            f"quantized_dtype {config.quantized_dtype!r} is not available yet", hint="use 'asymmetric_quantized-8'"
+            "quantized_algorithm 'auto' is not available yet", hint="use 'normal', 'mmse', or 'percentile'"
         )
 
 

@@ -1,6 +1,6 @@
 """From what calibration saw to the range that each tensor uses: the rules by which tensors share ranges.
 
-The rules are the toolkit's, read off its cfg files (rk3588, int8). Ranges are clipped only where an activation
+The rules are the toolkit's, read off its cfg files (rk3588, int8). They clip ranges only where an activation
 saturates; every range is widened to contain 0 when it becomes parameters.
 """
 
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
 
 from engine.graph.operators import SELECTIONS
 from engine.graph.query import attribute, sole_consumer
-from engine.quantization.statistics import Statistics
 
 Range = tuple[float, float]
 
@@ -39,15 +39,15 @@ class _Ranges:
         return self.use.get(value.name or "") if value is not None else None
 
 
-def share_ranges(model: ir.Model, statistics: Statistics) -> dict[str, Range]:
-    """The range in use of every measured tensor.
+def share_ranges(model: ir.Model, starting: Mapping[str, Range]) -> dict[str, Range]:
+    """The range in use of every tensor, given those that calibration or a clipping criterion starts from.
 
     Against the flow: a tensor that only one Relu, Clip, MaxPool, Slice, linear Resize or reordering reads takes its
     reader's output range; one that only saturating activations read is clipped to where one of them is not flat.
     With the flow: reorderings, nearest Resize, AveragePool and a MaxPool whose input has other readers take their
-    input's range; Concat takes the union of its inputs'. Inputs and outputs of the graph keep what was observed.
+    input's range; Concat takes the union of its inputs'. Inputs and outputs of the graph keep what they start from.
     """
-    ranges = _Ranges(dict(statistics.ranges), {})
+    ranges = _Ranges(dict(starting), {})
     nodes = list(model.graph)
     for node in reversed(nodes):
         _against_the_flow(node, ranges)

@@ -75,11 +75,11 @@ def spread(count: int, wanted: int) -> list[int]:
 
 
 def held_out(count: int, wanted: int) -> tuple[list[int], list[int]]:
-    """Places to learn from, and at most `wanted` places (a quarter of all) to judge by that are not among them.
+    """Places to learn from, and at most `wanted` places (half of all) to judge by that are not among them.
 
     With fewer than 4 samples none can be spared: then both are all of them.
     """
     if count < 4:
         return list(range(count)), list(range(count))
-    judged = spread(count, min(wanted, count // 4))
+    judged = spread(count, min(wanted, count // 2))
     return [place for place in range(count) if place not in judged], judged

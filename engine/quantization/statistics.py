@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -21,6 +21,9 @@ from engine.graph.query import constant, static_shape
 from engine.ort import make_session, run
 from engine.progress import Progress
 
+if TYPE_CHECKING:
+    from engine.quantization.histograms import Histogram
+
 Array = np.ndarray[Any, Any]
 Sample = Mapping[str, Array]
 
@@ -31,10 +34,14 @@ _IN_FLIGHT_BYTES = 1 << 28
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Smallest and largest value (float32) of each float tensor over all samples and elements."""
+    """Smallest and largest value (float32) of each float tensor over all samples and elements.
+
+    histograms: how the values lie between, where that was collected.
+    """
 
     ranges: dict[str, tuple[float, float]]
     samples: int
+    histograms: Mapping[str, Histogram] = dataclasses.field(default_factory=dict)
 
 
 def collect(model: ir.Model, samples: Iterable[Sample], total: int, progress: Progress) -> Statistics:
@@ -45,17 +52,13 @@ def collect(model: ir.Model, samples: Iterable[Sample], total: int, progress: Pr
     DatasetError without samples, QuantizationError when a tensor becomes infinite or not a number, and Cancelled.
     """
     proto, names, derived = measuring_graph(model)
-    cores = os.cpu_count() or 1
-    # One thread a sample keeps all cores busier than many threads in one: small layers do not split well.
-    workers = max(1, min(cores, total or cores, _IN_FLIGHT_BYTES // max(1, largest_working_set(model))))
-    # Unoptimized: with every tensor measured there is nothing left to fuse, so looking for it would only cost time.
-    session = make_session(proto, optimization="none", threads=cores // workers)
-    del proto  # the session holds its own copy of the weights
     low = np.full(len(names), np.inf, np.float32)
     high = np.full(len(names), -np.inf, np.float32)
     done = 0
     progress.step("calibrate", 0, total)
-    for result in _in_parallel(session, samples, workers):
+    results = run_each(proto, model, samples, total)
+    del proto  # the session will hold its own copy of the weights
+    for result in results:
         lowest, highest = np.array(result, np.float32).reshape(2, len(names))
         np.minimum(low, lowest, out=low)
         np.maximum(high, highest, out=high)
@@ -76,8 +79,21 @@ def collect(model: ir.Model, samples: Iterable[Sample], total: int, progress: Pr
     return Statistics(ranges, done)
 
 
-def _in_parallel(session: Any, samples: Iterable[Sample], workers: int) -> Iterator[list[Array]]:
-    """Results in order, with at most one sample waiting beyond those that run."""
+def run_each(
+    proto: onnx.ModelProto, model: ir.Model, samples: Iterable[Sample], total: int, bytes_each: int = 0
+) -> Iterator[list[Array]]:
+    """What `proto`, a copy of `model` that measures it, gives for each sample, in order.
+
+    Several run at once where memory allows, `bytes_each` being what a run needs beyond the model's own tensors; at most
+    one sample waits beyond those that run. `total` is the number of samples, 0 when unknown.
+    """
+    cores = os.cpu_count() or 1
+    # One thread a sample keeps all cores busier than many threads in one: small layers do not split well.
+    needed = max(1, largest_working_set(model) + bytes_each)
+    workers = max(1, min(cores, total or cores, _IN_FLIGHT_BYTES // needed))
+    # Unoptimized: with every tensor measured there is nothing left to fuse, so looking for it would only cost time.
+    session = make_session(proto, optimization="none", threads=cores // workers)
+    del proto  # as above
     waiting: collections.deque[Future[list[Any]]] = collections.deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -99,6 +115,11 @@ class DerivedRange:
     source: str
     low: float = -np.inf
     high: float = np.inf
+
+    @property
+    def same(self) -> bool:
+        """Whether both hold the same values."""
+        return self.low == -np.inf and self.high == np.inf
 
     def apply(self, source: tuple[float, float]) -> tuple[float, float]:
         """The tensor's range, given the source's."""
@@ -129,7 +150,7 @@ def measuring_graph(model: ir.Model) -> tuple[onnx.ModelProto, list[str], list[t
             measuring.measure(value.name or "")
     for node in model.graph:
         measuring.builder.copy_plain(node)
-        rule = _derive(node)
+        rule = derived_range(node)
         for value in node.outputs:
             if not value.name or value.dtype != ir.DataType.FLOAT or not _elements(value):
                 continue
@@ -208,7 +229,8 @@ def _may_make_nan(node: ir.Node) -> bool:
     return any(a is not None and a.dtype.kind == "f" and not np.isfinite(a).all() for a in arrays)
 
 
-def _derive(node: ir.Node) -> DerivedRange | None:
+def derived_range(node: ir.Node) -> DerivedRange | None:
+    """How the extremes of what `node` makes follow from those of its first input; None where they do not."""
     source = node.inputs[0] if node.inputs else None
     if source is None or not source.name or source.is_initializer() or source.dtype != ir.DataType.FLOAT:
         return None

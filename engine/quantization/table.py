@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
-from collections.abc import Iterable
-
-import yaml
+from collections.abc import Iterable, Sequence
 
 from engine.errors import QuantizationError
-from engine.quantization.cfg_text import Entry, read_yaml
+from engine.quantization.cfg_text import Entry, read_yaml, written_comment, written_key, written_number
 from engine.quantization.parameters import LIMITS, asymmetric
 
-_KEYS = ("qtype", "qmethod", "dtype", "min", "max", "scale", "zero_point", "ori_min", "ori_max")
+WISHES, PARAMETERS = "custom_quantize_layers", "quantize_parameters"
+KEYS = ("qtype", "qmethod", "dtype", "min", "max", "scale", "zero_point", "ori_min", "ori_max")
 _DTYPES = (*LIMITS, "float16", "float32")
 # The precisions in which a tensor lies on an integer grid between layers.
 GRIDS = ("int8", "int16")
@@ -103,48 +101,27 @@ def twin_float16(tensor: str) -> str:
     return f"{tensor}__float16"
 
 
-def to_cfg(table: Table) -> str:
-    """The table as cfg text: four spaces, dash and three spaces, floats in full, `[]` for float rows."""
-    lines = []
+def to_cfg(table: Table, remarks: Sequence[str] = ()) -> str:
+    """The table as cfg text: four spaces, dash and three spaces, floats in full, `[]` for float rows.
+
+    Each of `remarks` becomes a line of comment at the top.
+    """
+    lines = [written_comment(remark) for remark in remarks]
     if table.wishes:
-        lines.append("custom_quantize_layers:")
-        lines += [f"{_key(name)} {precision}" for name, precision in table.wishes.items()]
+        lines.append(f"{WISHES}:")
+        lines += [f"{written_key(name)} {precision}" for name, precision in table.wishes.items()]
     else:
-        lines.append("custom_quantize_layers: {}")
-    lines.append("quantize_parameters:" if table.rows else "quantize_parameters: {}")
+        lines.append(f"{WISHES}: {{}}")
+    lines.append(f"{PARAMETERS}:" if table.rows else f"{PARAMETERS}: {{}}")
     for name, row in table.rows.items():
-        lines.append(_key(name))
+        lines.append(written_key(name))
         lines += [f"        qtype: {row.qtype}", f"        qmethod: {row.qmethod}", f"        dtype: {row.dtype}"]
-        for key in _KEYS[3:]:
+        for key in KEYS[3:]:
             value = getattr(row, key)
-            lines += [f"        {key}: []"] if value is None else [f"        {key}:", f"        -   {_number(value)}"]
+            lines += (
+                [f"        {key}: []"] if value is None else [f"        {key}:", f"        -   {written_number(value)}"]
+            )
     return "\n".join(lines) + "\n"
-
-
-_PLAIN_NAME = re.compile(r"[A-Za-z_/][A-Za-z0-9_/.-]*")
-_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
-# YAML allows a key of at most 1024 characters before its colon; a longer one needs a question mark.
-_LONGEST_PLAIN_KEY = 1000
-
-
-def _key(name: str) -> str:
-    """An entry's beginning, with its colon; `name` is quoted only where plain text would be read as something else."""
-    text = name
-    if not _PLAIN_NAME.fullmatch(name) or name.lower() in _YAML_WORDS:
-        text = yaml.safe_dump(name, allow_unicode=True, width=1 << 30).removesuffix("...\n").removesuffix("\n")
-        if not text.isprintable():
-            text = yaml.safe_dump(name, default_style='"', width=1 << 30).removesuffix("\n")
-    return f"    {text}:" if len(text) <= _LONGEST_PLAIN_KEY else f"    ? {text}\n    :"
-
-
-def _number(value: float) -> str:
-    """A number in full, written so that YAML 1.1 reads it as one: it wants a point before an exponent."""
-    if isinstance(value, int):
-        return repr(value)
-    text = repr(float(value))
-    if not math.isfinite(value):
-        return text.replace("inf", ".inf").replace("nan", ".nan")
-    return text if "." in text else text.replace("e", ".0e")
 
 
 def from_cfg(text: str, *, where: str = "cfg") -> Table:
@@ -152,24 +129,27 @@ def from_cfg(text: str, *, where: str = "cfg") -> Table:
 
     Raises QuantizationError naming the line and column of what is wrong.
     """
-    if len(text) > LARGEST_CFG:
-        raise QuantizationError("is too large for a cfg", where=where)
-    top = read_yaml(text, where)
-    if not isinstance(top.content, dict):
-        raise QuantizationError(
-            "holds no mapping", where=top.where, hint="expected custom_quantize_layers and quantize_parameters"
-        )
+    top = read_sections(text, where)
     table = Table()
-    for name, entry in _mapping(top.content, "custom_quantize_layers").items():
-        if not isinstance(entry.content, str) or entry.empty:
-            raise QuantizationError(f"{name!r} is given no precision", where=entry.where, hint="write NAME: float16")
-        table.wishes[name] = entry.content
-    for name, entry in _mapping(top.content, "quantize_parameters").items():
+    for name, entry in section(top, WISHES).items():
+        table.wishes[name] = wish_of(name, entry)
+    for name, entry in section(top, PARAMETERS).items():
         table.rows[name] = _row(name, entry)
     return table
 
 
-def _mapping(top: dict[str, Entry], key: str) -> dict[str, Entry]:
+def read_sections(text: str, where: str) -> dict[str, Entry]:
+    """The top level of a cfg. Raises QuantizationError naming the place of what is no YAML, or no mapping."""
+    if len(text) > LARGEST_CFG:
+        raise QuantizationError("is too large for a cfg", where=where)
+    top = read_yaml(text, where)
+    if not isinstance(top.content, dict):
+        raise QuantizationError("holds no mapping", where=top.where, hint=f"expected {WISHES} and {PARAMETERS}")
+    return top.content
+
+
+def section(top: dict[str, Entry], key: str) -> dict[str, Entry]:
+    """The entries below one of the two keys; none where it is missing or empty. Raises QuantizationError."""
     entry = top.get(key)
     if entry is None or entry.empty:
         return {}
@@ -178,12 +158,19 @@ def _mapping(top: dict[str, Entry], key: str) -> dict[str, Entry]:
     return entry.content
 
 
+def wish_of(name: str, entry: Entry) -> str:
+    """The precision in a line of custom_quantize_layers. Raises QuantizationError."""
+    if not isinstance(entry.content, str) or entry.empty:
+        raise QuantizationError(f"{name!r} is given no precision", where=entry.where, hint="write NAME: float16")
+    return entry.content
+
+
 def _row(name: str, entry: Entry) -> Row:
     fields = entry.content
     if not isinstance(fields, dict):
         raise QuantizationError(f"{name!r} is not a mapping of quantization parameters", where=entry.where)
     words: dict[str, str] = {}
-    for key in _KEYS[:3]:
+    for key in KEYS[:3]:
         word = fields.get(key)
         if word is None or word.empty or not isinstance(word.content, str):
             raise QuantizationError(f"{name!r} has no {key}", where=(word or entry).where)
@@ -193,7 +180,7 @@ def _row(name: str, entry: Entry) -> Row:
         raise QuantizationError(
             f"{name!r} has dtype {dtype[:40]!r}", where=fields["dtype"].where, hint=f"use {', '.join(_DTYPES)}"
         )
-    numbers = {key: _one_number(name, key, fields.get(key)) for key in _KEYS[3:]}
+    numbers = {key: number_of(name, key, fields.get(key)) for key in KEYS[3:]}
     zero_point = numbers["zero_point"]
     if zero_point is not None and not zero_point.is_integer():
         raise QuantizationError(f"{name!r} has a zero_point that is not whole", where=fields["zero_point"].where)
@@ -215,8 +202,8 @@ def _row(name: str, entry: Entry) -> Row:
     return Row(dtype, low, high, numbers["scale"], zero, seen_low, seen_high, words["qtype"], words["qmethod"])
 
 
-def _one_number(name: str, key: str, entry: Entry | None) -> float | None:
-    """The number in a list of one, or alone; None for an empty list or a missing key."""
+def number_of(name: str, key: str, entry: Entry | None) -> float | None:
+    """The number in a list of one, or alone; None for an empty list or a missing key. Raises QuantizationError."""
     if entry is None or entry.empty:
         return None
     items = entry.content if isinstance(entry.content, list) else [entry]

@@ -47,13 +47,13 @@ def quantize_weight(
     """The constant weight (input 1) of `node`, asymmetric, one range a channel or one for the layer.
 
     `method` is 'channel' or 'layer'; `precision` 'int8' or 'int16'. Each range is widened to contain 0. A weight whose
-    grid came with the source model keeps it. `replacement` stands in for the constant.
+    grid came with the source model keeps it. `replacement` stands in for the constant, and has no such grid.
     """
     value = node.inputs[1]
     weight = constant(value) if replacement is None else replacement
     assert value is not None and weight is not None
     weight = weight.astype(np.float32)
-    own = given(value)
+    own = given(value) if replacement is None else None
     if own is not None:
         return _on_given_grid(weight, own)
     axis = output_channel_axis(node) if method == "channel" else None
@@ -102,10 +102,17 @@ def quantize_bias(
 ) -> Array:
     """The bias at step input_scale * weight scale (of its channel), zero point 0, back in float32.
 
-    In int8 layers it is an int32. At the steps of int16 layers that could not hold a bias as large as the products it
-    is added to, so that it is not clipped there.
+    A Gemm is alpha * product + beta * bias: to its bias the product's step is alpha / beta as wide. In int8 layers the
+    bias is an int32. At the steps of int16 layers that could not hold a bias as large as the products it is added to,
+    so that it is not clipped there.
     """
-    width = np.float64(input_scale) * _channel_scales(weight, node)
+    factor = 1.0
+    if node.op_type == "Gemm":
+        alpha, beta = float(attribute(node, "alpha", 1.0)), float(attribute(node, "beta", 1.0))
+        if alpha == 0.0 or beta == 0.0:  # one of the two is not there, and sets no step
+            return bias
+        factor = abs(alpha / beta)
+    width = np.float64(input_scale) * _channel_scales(weight, node) * factor
     width = np.where(width > 0, width, np.finfo(np.float64).tiny)
     grid = np.rint(bias.astype(np.float64) / width)
     if precision == "int8":

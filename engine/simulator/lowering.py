@@ -23,6 +23,7 @@ from engine.quantization.parameters import step
 from engine.quantization.quantize import FLOAT16_ONLY
 from engine.quantization.quantized import Quantized
 from engine.quantization.table import GRIDS, Row
+from engine.quantization.traffic import arrives_in, computed_in
 from engine.quantization.weights import OPERANDS, quantize_bias, quantize_operand
 
 Array = np.ndarray[Any, Any]
@@ -67,19 +68,7 @@ class Lowering:
 
     def precisions(self, layer: Layer) -> list[str]:
         """What each node of the layer computes in; a wish for a tensor within parts the layer there."""
-        own = self.table.calibrated(layer.name)
-        found: list[str] = []
-        for node in layer.nodes:
-            if any(node.op_type in FLOAT16_ONLY for node in layer.nodes):
-                found.append("float16")
-                continue
-            wished = (self.table.wishes[v.name] for v in node.outputs if v.name in self.table.wishes)
-            # The inside of x * sigmoid(x) has no row, and so no wish: it goes with the product.
-            inner = not any(v.name in self.table.rows for v in node.outputs)
-            found.append("" if inner and node is not layer.last else next(wished, own))
-        for index in range(len(found) - 2, -1, -1):
-            found[index] = found[index] or found[index + 1]
-        return found
+        return computed_in(layer, self.table)
 
     def store(self, tensor: str, raw: str) -> str:
         """Round the value `raw` of `tensor` to how it is kept between layers."""
@@ -92,15 +81,13 @@ class Lowering:
 
     def view(self, tensor: str, stored: str, precision: str) -> str:
         """The stored value as a layer of `precision` reads it, with a conversion where the two differ."""
-        if precision in ("", self.table.precision(tensor)) or not self._rounds(tensor):
+        precision = arrives_in(tensor, precision, self.table)
+        if precision == self.table.precision(tensor) or not self._rounds(tensor):
             return stored
         key = (stored, precision)
         if key not in self._converted:
             row = self.table.quantizer(tensor, precision)
-            if precision == "float16":
-                self._converted[key] = self._half(stored)
-            else:
-                self._converted[key] = stored if row is None else self._fake_quantize(stored, row, tensor)
+            self._converted[key] = self._half(stored) if row is None else self._fake_quantize(stored, row, tensor)
         return self._converted[key]
 
     def layer(self, layer: Layer, read: Callable[[str], str], suffix: str) -> dict[str, str]:
@@ -114,22 +101,22 @@ class Lowering:
         kept: dict[str, str] = {}
         rounded = self._only is None or Source("weights", layer.name) in self._only
         for node, precision in zip(layer.nodes, self.precisions(layer), strict=True):
-            constants, further = self._operands(node, precision if rounded else "")
 
-            def find(name: str, constants: dict[str, str] = constants, precision: str = precision) -> str:
+            def find(name: str, precision: str = precision) -> str:
                 if made_in.get(name) == precision:
                     return made[name]
                 if name in made:
                     if name not in kept:
                         kept[name] = self.store(name, made[name])
                     return self.view(name, kept[name], precision)
-                return constants[name] if name in constants else self.view(name, read(name), precision)
+                return self.view(name, read(name), precision)
 
             def name_output(name: str, precision: str = precision) -> str:
                 made[name], made_in[name] = self.builder.name(f"{name}{suffix}"), precision
                 return made[name]
 
-            self.builder.copy(node, find, name_output, further=further)
+            constants = self._constants_of(node, precision if rounded else "")
+            self.builder.copy(node, find, name_output, constants)
         return made
 
     def _rounds(self, tensor: str) -> bool:
@@ -137,60 +124,61 @@ class Lowering:
             return False
         return self._only is None or Source("tensor", tensor) in self._only
 
-    def _operands(self, node: ir.Node, precision: str) -> tuple[dict[str, str], list[str]]:
-        """The builder's names of the node's constants as a layer of `precision` holds them, and of a bias to add."""
-        found: dict[str, str] = {}
+    def _constants_of(self, node: ir.Node, precision: str) -> dict[int, str]:
+        """The builder's names of the node's constants as a layer of `precision` holds them, by place among its inputs.
+
+        A bias that the node gets by a correction is among them.
+        """
+        found: dict[int, str] = {}
         for index, value in enumerate(node.inputs):
             array = constant(value)
-            if value is None or array is None or not value.name:
+            if value is None or array is None:
                 continue
-            name = value.name
             if node.op_type in BIASED and index == 2:
-                found[name] = self._bias(node, name, precision)
+                found[index] = self._bias(node, precision)
             elif array.dtype != np.float32 or node.op_type not in _WITH_WEIGHTS or not precision:
-                found[name] = self.builder.constant(name)
+                found[index] = self.builder.constant(value.name or "")
             elif precision == "float16":
                 with np.errstate(over="ignore"):
-                    found[name] = self.builder.array(f"{name}.float16", array.astype(np.float16).astype(np.float32))
+                    half = array.astype(np.float16).astype(np.float32)
+                found[index] = self.builder.array(f"{value.name}.float16", half)
             else:
-                found[name] = self._integer_constant(node, index, value, array, precision)
+                found[index] = self._integer_constant(node, index, value, array, precision)
         if node.op_type in BIASED and len(node.inputs) == 2 and self._corrected(node) is not None:
-            return found, [self._bias(node, f"{node.outputs[0].name}.bias", precision)]
-        return found, []
+            found[2] = self._bias(node, precision)
+        return found
 
     def _corrected(self, node: ir.Node) -> Array | None:
         return self._constants.corrected_bias(node) if self._only is None else None
 
-    def _bias(self, node: ir.Node, name: str, precision: str) -> str:
-        bias, row, own = self._corrected(node), None, False
-        if bias is None:
-            value = node.inputs[2]
-            assert value is not None
-            own = given(value) is not None
-            bias = constant(value)
-        source = node.inputs[0]
-        # The vendor's float16 models hold their biases in float32.
-        if precision in GRIDS and source is not None and constant(node.inputs[1]) is not None:
-            row = self.table.quantizer(source.name or "", precision)
+    def _bias(self, node: ir.Node, precision: str) -> str:
+        value = node.inputs[2] if len(node.inputs) > 2 else None
+        corrected = self._corrected(node)
+        bias = constant(value) if corrected is None else corrected
         assert bias is not None
-        if row is not None and row.scale is not None and not own and bias.dtype == np.float32:
+        source, row = node.inputs[0], None
+        own = corrected is None and value is not None and given(value) is not None
+        # The vendor's float16 models hold their biases in float32.
+        if precision in GRIDS and source is not None and constant(node.inputs[1]) is not None and not own:
+            row = self.table.quantizer(source.name or "", precision)
+        if row is not None and row.scale is not None and bias.dtype == np.float32:
             bias = quantize_bias(bias, row.scale, self._constants.weight(node, precision), node, precision)
-        elif self._corrected(node) is None:
-            return self.builder.constant(name)
-        return self.builder.array(f"{name}.{node.outputs[0].name}.{precision}", bias)
+        elif corrected is None and value is not None:
+            return self.builder.constant(value.name or "")
+        return self.builder.array(f"{node.outputs[0].name}.{precision}.bias", bias)
 
     def _integer_constant(self, node: ir.Node, index: int, value: ir.Value, array: Array, precision: str) -> str:
-        name = value.name or ""
         if node.op_type in CONVOLUTIONS and index == 1:
             # One constant may be the weight of several nodes, which may split it into channels in other ways, and
             # which may be corrected in other ways.
-            return self.builder.array(
-                f"{name}.{node.outputs[0].name}.{precision}", self._constants.weight(node, precision).real
-            )
-        if given(value) is not None or node.op_type not in OPERANDS:
-            return self.builder.constant(name)
+            weight = self._constants.weight(node, precision).real
+            return self.builder.array(f"{node.outputs[0].name}.{precision}.weight", weight)
+        # What is multiplied with a weight is stored alike, whatever computes the product.
+        op_type = "MatMul" if node.op_type in CONVOLUTIONS else node.op_type
+        if given(value) is not None or op_type not in OPERANDS:
+            return self.builder.constant(value.name or "")
         return self.builder.array(
-            f"{name}.{node.op_type}.{precision}", quantize_operand(node.op_type, array, precision)
+            f"{value.name}.{op_type}.{precision}.operand", quantize_operand(op_type, array, precision)
         )
 
     def _fake_quantize(self, name: str, row: Row, tensor: str) -> str:

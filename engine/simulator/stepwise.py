@@ -7,63 +7,40 @@ same to the last bit.
 from __future__ import annotations
 
 import collections
-import dataclasses
 import math
 import os
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import onnxruntime
+import onnx_ir as ir
 
+from engine.errors import InputError, ModelError
 from engine.graph.building import GraphBuilder
-from engine.graph.layers import CONVOLUTIONS, Layer
-from engine.graph.names import Names
+from engine.graph.layers import Layer
 from engine.graph.query import constant, static_shape, tensors
-from engine.ort import make_session
+from engine.ort import reason
 from engine.progress import Progress
 from engine.quantization.quantized import Quantized
-from engine.quantization.table import GRIDS, Row, Table, twin
-from engine.simulator.lowering import Lowering, Source
+from engine.quantization.table import GRIDS, twin
+from engine.simulator.buffers import Buffers
+from engine.simulator.layer_sessions import Compiler, Form, Only, Unit, key_of, units_of
 
 Array = np.ndarray[Any, Any]
-Only = frozenset[Source]
+Sample = Mapping[str, Array]
 
-# Multiplications and additions below which a second thread costs more than it does.
-_SMALL = 1 << 20
 # Forms of a layer that are kept compiled: a person who goes back and forth does not wait again.
 _KEPT_FORMS = 4
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Unit:
-    """A layer, or a graph input's rounding (layer None), with the tensors that it reads and writes."""
-
-    layer: Layer | None
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Form:
-    """A unit compiled for one set of precisions and ranges.
-
-    outputs: each tensor that it writes, and what the session calls it. bindings: the session tied to the memory of its
-    inputs and outputs, by sample and by where they lie; tying costs as much as running a small layer.
-    """
-
-    session: onnxruntime.InferenceSession
-    inputs: tuple[str, ...]
-    outputs: tuple[tuple[str, str], ...]
-    bindings: dict[Hashable, Any] = dataclasses.field(default_factory=dict)
 
 
 class Stepwise:
     """Every tensor of `quantized` on `samples` (inputs by name, normalized), as the simulator stores it.
 
     `only`: see Lowering; frozenset() is the float model. Memory: all tensors between layers, once for each sample, and
-    once more where `trial` is used. Not for use by several threads at a time.
+    once more where `trial` is used. Not for use by several threads at a time. Unless `run`, nothing is computed before
+    the first `update` or `advance`. Unless `keep`, only `advance` is allowed: it runs every layer, and tensors give up
+    their memory as soon as nothing reads them.
     """
 
     def __init__(
@@ -73,38 +50,66 @@ class Stepwise:
         *,
         only: Only | None = None,
         progress: Progress | None = None,
+        run: bool = True,
+        keep: bool = True,
     ) -> None:
         self.quantized = quantized
         self.only = only
         cores = os.cpu_count() or 1
         self._workers = max(1, min(cores, len(samples)))
         self._threads = max(1, cores // self._workers)
-        self._samples = [dict(sample) for sample in samples]
-        graph = quantized.model.graph
-        self._names = Names(graph)
-        self._values = {v.name or "": v for v in tensors(graph)}
-        self._units = [_Unit(None, (name,), (name,)) for name in (v.name or "" for v in graph.inputs)]
-        self._units += [_Unit(layer, layer.inputs, layer.outputs) for layer in quantized.layers]
+        self._keep = keep
+        self._buffers = Buffers()
+        self._samples = [_aligned(quantized, sample, self._buffers) for sample in samples]
+        self._values = {v.name or "": v for v in tensors(quantized.model.graph)}
+        self._compiler = Compiler(quantized)
+        self._units = units_of(quantized)
         self._touching: dict[str, list[int]] = collections.defaultdict(list)
         for index, unit in enumerate(self._units):
-            inner = unit.layer.inner if unit.layer else ()
-            for name in dict.fromkeys((*unit.reads, *unit.writes, *inner)):
+            for name in dict.fromkeys((*unit.reads, *unit.writes, *unit.inner)):
                 self._touching[name].append(index)
-        self._forms: list[collections.OrderedDict[Hashable, _Form]] = [collections.OrderedDict() for _ in self._units]
-        self._keys = [self._key(unit, quantized, only) for unit in self._units]
+        self._forms: list[collections.OrderedDict[Hashable, Form]] = [collections.OrderedDict() for _ in self._units]
+        # None: not run yet, or not to its end.
+        self._keys: list[Hashable] = [None] * len(self._units)
         self._kept: list[dict[str, Array]] = [{} for _ in samples]
         self._scratch: list[dict[str, Array]] = [{} for _ in samples]
-        self._run(list(range(len(self._units))), self._keys, quantized, only, self._kept, progress)
+        # Memory of tensors that were let go, by number of elements and type.
+        self._spare: dict[tuple[int, np.dtype[Any]], list[Array]] = collections.defaultdict(list)
+        if run and keep:
+            self.update(quantized, only, progress)
 
-    def update(self, quantized: Quantized, only: Only | None = None) -> list[Layer]:
-        """Take over another table, other biases, or other `only`, and run again what they reach.
+    def update(self, quantized: Quantized, only: Only | None = None, progress: Progress | None = None) -> list[Layer]:
+        """Take over another table, other corrections, or other `only`, and run again what they reach.
 
-        `quantized` is of the same graph. Returns the layers that ran, in execution order.
+        `quantized` is of the same graph. Returns the layers that ran, in execution order. Raises Cancelled and
+        ModelError; until another update succeeds, also with what was there before, `value` is good for nothing then.
         """
         keys, plan = self._plan(quantized, only, None)
-        self._run(plan, keys, quantized, only, self._kept, None)
+        for index in plan:
+            self._keys[index] = None
+        self._run(plan, keys, quantized, only, self._kept, progress)
         self.quantized, self.only, self._keys = quantized, only, keys
         return [layer for index in plan if (layer := self._units[index].layer) is not None]
+
+    def advance(self, quantized: Quantized, adjust: Callable[[Layer, Quantized], Quantized]) -> None:
+        """Take over another table or other biases, layer by layer: `adjust` may change the biases of a layer.
+
+        It is called for each layer that has to run, right before it does; what the layer reads is up to date then.
+        """
+        keys, dirty, only = self._plan(quantized, self.only, None)[0], set[str](), self.only
+        now, self._keys = self._keys, [None] * len(self._units)  # should `adjust` raise, nothing counts as computed
+        for index, unit in enumerate(self._units):
+            if keys[index] != now[index] or (unit.layer and not dirty.isdisjoint(unit.reads)):
+                if unit.layer is not None:
+                    quantized = adjust(unit.layer, quantized)
+                    keys[index] = key_of(unit, quantized, only)
+                self._run([index], keys, quantized, only, self._kept, None)
+                dirty.update(unit.writes)
+            if not self._keep:
+                self._release(index)
+        self.quantized = quantized
+        if self._keep:
+            self._keys = keys
 
     def trial(self, quantized: Quantized, only: Only | None = None, *, towards: Collection[str] | None = None) -> Trial:
         """What `update` would give, with nothing taken over; good until the next trial.
@@ -116,6 +121,22 @@ class Stepwise:
         fresh = {name for index in plan for name in self._units[index].writes}
         return Trial(self, fresh)
 
+    def replay(self, values: Mapping[str, Sequence[Array]], *, towards: Collection[str] | None = None) -> Trial:
+        """What follows when these tensors, one array a sample, have other values; good until the next trial."""
+        dirty, plan = set(values), []
+        for index, unit in enumerate(self._units):
+            if unit.layer and not dirty.isdisjoint(unit.reads) and dirty.isdisjoint(unit.writes):
+                plan.append(index)
+                dirty.update(unit.writes)
+        plan = self._useful(plan, towards)
+        for name, arrays in values.items():
+            for scratch, array in zip(self._scratch, arrays, strict=True):
+                if name not in scratch:
+                    scratch[name] = self._empty(name)
+                np.copyto(scratch[name], array)
+        self._run(plan, self._keys, self.quantized, self.only, self._scratch, None, values)
+        return Trial(self, {*values, *(name for index in plan for name in self._units[index].writes)})
+
     def value(self, sample: int, tensor: str) -> Array:
         """The stored tensor; a view that the next update overwrites."""
         kept = self._kept[sample].get(tensor)
@@ -125,18 +146,9 @@ class Stepwise:
         assert array is not None, tensor
         return array
 
-    def probe(self, layer: Layer, builder: GraphBuilder, output: str) -> list[Array]:
-        """For each sample, `output` of what `builder` holds, over the kept tensors that `layer` reads."""
-        session = make_session(builder.build(), threads=self._threads)
-        with ThreadPoolExecutor(self._workers) as pool:
-            return list(
-                pool.map(lambda kept: session.run([output], {name: kept[name] for name in layer.inputs})[0], self._kept)
-            )
-
     def builder(self, layer: Layer) -> GraphBuilder:
-        """An empty graph over the tensors that `layer` reads, for `probe`."""
-        inputs = [self._values[name] for name in layer.inputs]
-        return GraphBuilder(self.quantized.model, layer.name, inputs, self._names.copy())
+        """An empty graph over the tensors that `layer` reads."""
+        return self._compiler.builder(layer)
 
     @property
     def samples(self) -> int:
@@ -149,27 +161,36 @@ class Stepwise:
         """The units' keys under the change, and the units to run, in order."""
         keys = list(self._keys)
         for index in self._candidates(quantized, only):
-            keys[index] = self._key(self._units[index], quantized, only)
+            keys[index] = key_of(self._units[index], quantized, only)
         dirty: set[str] = set()
         plan = []
         for index, unit in enumerate(self._units):
             if keys[index] != self._keys[index] or (unit.layer and not dirty.isdisjoint(unit.reads)):
                 plan.append(index)
                 dirty.update(unit.writes)
-        if towards is not None:
-            wanted, useful = set(towards), []
-            for index in reversed(plan):
-                unit = self._units[index]
-                if not wanted.isdisjoint(unit.writes):
-                    useful.append(index)
-                    wanted.update(unit.reads)
-            plan = useful[::-1]
-        return keys, plan
+        return keys, self._useful(plan, towards)
+
+    def _useful(self, plan: list[int], towards: Collection[str] | None) -> list[int]:
+        """The units of `plan` that lead to the tensors `towards`; None: all."""
+        if towards is None:
+            return plan
+        wanted, useful = set(towards), []
+        for index in reversed(plan):
+            unit = self._units[index]
+            if not wanted.isdisjoint(unit.writes):
+                useful.append(index)
+                wanted.update(unit.reads)
+        return useful[::-1]
 
     def _candidates(self, quantized: Quantized, only: Only | None) -> Iterable[int]:
         """Units whose key may have changed."""
         now = self.quantized
-        if quantized.corrections.weights is not now.corrections.weights or (only is None) != (self.only is None):
+        if (
+            None in self._keys
+            or quantized.method != now.method
+            or quantized.corrections.weights is not now.corrections.weights
+            or (only is None) != (self.only is None)
+        ):
             return range(len(self._units))
         names: set[str] = set()
         for old, new in (
@@ -185,62 +206,15 @@ class Stepwise:
         names |= {name.removesuffix(twin("", grid)) for name in names for grid in GRIDS}
         return sorted({index for name in names for index in self._touching.get(name, ())})
 
-    def _key(self, unit: _Unit, quantized: Quantized, only: Only | None) -> Hashable:
-        """All that the unit's session depends on."""
-        table = quantized.table
-        if unit.layer is None:
-            return tuple(_stored(table, name, only) for name in unit.writes)
-        lowering = Lowering.__new__(Lowering)
-        lowering.table = table
-        precisions = tuple(lowering.precisions(unit.layer))
-        grids = [p for p in dict.fromkeys(precisions) if p in GRIDS]
-        reads = tuple(
-            (_stored(table, name, only), *(_grid(table.quantizer(name, p)) for p in grids))
-            for name in (*unit.reads, *unit.layer.inner)
-        )
-        biases = quantized.corrections.biases
-        corrected = tuple(
-            biases[name].tobytes() for node in unit.layer.nodes if (name := node.outputs[0].name or "") in biases
-        )
-        weighed = only is None or Source("weights", unit.layer.name) in only
-        return (
-            precisions,
-            reads,
-            tuple(_stored(table, name, only) for name in unit.writes),
-            corrected if only is None else (),
-            weighed,
-            id(quantized.corrections.weights),
-        )
-
-    def _form(self, index: int, key: Hashable, quantized: Quantized, only: Only | None) -> _Form:
+    def _form(self, index: int, key: Hashable, quantized: Quantized, only: Only | None) -> Form:
         forms = self._forms[index]
         form = forms.get(key)
         if form is None:
-            form = forms[key] = self._compile(self._units[index], quantized, only)
+            form = forms[key] = self._compiler.compile(self._units[index], quantized, only, self._threads)
             while len(forms) > _KEPT_FORMS:
                 forms.popitem(last=False)
         forms.move_to_end(key)
         return form
-
-    def _compile(self, unit: _Unit, quantized: Quantized, only: Only | None) -> _Form:
-        builder = GraphBuilder(
-            quantized.model, "layer", [self._values[name] for name in unit.reads], self._names.copy()
-        )
-        lowering = Lowering(builder, quantized, only)
-        if unit.layer is None:
-            made = {name: name for name in unit.writes}
-        else:
-            made = lowering.layer(unit.layer, lambda name: name, ".raw")
-        outputs = []
-        for name in unit.writes:
-            stored = lowering.store(name, made[name])
-            if stored in unit.reads:  # ONNX Runtime gives out no input
-                outputs.append((name, builder.give(stored, name)))
-            else:
-                builder.output(stored)
-                outputs.append((name, stored))
-        threads = self._threads if _work(unit) > _SMALL else 1
-        return _Form(make_session(builder.build(), threads=threads), unit.reads, tuple(outputs))
 
     def _run(
         self,
@@ -250,19 +224,30 @@ class Stepwise:
         only: Only | None,
         into: list[dict[str, Array]],
         progress: Progress | None,
+        given: Collection[str] = (),
     ) -> None:
-        """Run the units of `plan` on every sample; tensors that they don't write are read from the kept ones."""
-        fresh: set[str] = set()
-        steps: list[tuple[_Unit, _Form, tuple[bool, ...]]] = []
+        """Run the units of `plan` on every sample; tensors that they don't write are read from the kept ones.
+
+        `given` are tensors that lie in `into` already.
+        """
+        fresh = set(given)
+        steps: list[tuple[Unit, Form, tuple[bool, ...]]] = []
         for done, index in enumerate(plan):
             if progress is not None:
                 progress.step("prepare", done, len(plan))
             unit = self._units[index]
             steps.append((unit, self._form(index, keys[index], quantized, only), tuple(n in fresh for n in unit.reads)))
             fresh.update(unit.writes)
+        # Not while samples run, which do so in threads.
+        for tensors_of_sample in into:
+            for name in (name for unit, _, _ in steps for name in unit.writes):
+                if name not in tensors_of_sample:
+                    tensors_of_sample[name] = self._empty(name)
 
         def run_sample(sample: int) -> None:
             for unit, form, made in steps:
+                if progress is not None:
+                    progress.check()
                 self._run_unit(sample, unit, form, made, into[sample])
 
         if self._workers == 1:
@@ -272,7 +257,7 @@ class Stepwise:
             with ThreadPoolExecutor(self._workers) as pool:
                 list(pool.map(run_sample, range(len(self._samples))))
 
-    def _run_unit(self, sample: int, unit: _Unit, form: _Form, made: tuple[bool, ...], into: dict[str, Array]) -> None:
+    def _run_unit(self, sample: int, unit: Unit, form: Form, made: tuple[bool, ...], into: dict[str, Array]) -> None:
         place = (sample, into is self._kept[sample], made)
         binding = form.bindings.get(place)
         if binding is None:
@@ -284,16 +269,37 @@ class Stepwise:
                     array = (into if own else self._kept[sample])[tensor]
                 binding.bind_input(tensor, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
             for tensor, name in form.outputs:
-                if tensor not in into:
-                    into[tensor] = self._empty(tensor)
                 array = into[tensor]
                 binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        form.session.run_with_iobinding(binding)
+        try:
+            form.session.run_with_iobinding(binding)
+        except Exception as error:  # ONNX Runtime raises many classes without a common base
+            raise ModelError(f"ONNX Runtime failed: {reason(error)}", where=f"layer {unit.name!r}") from error
 
     def _empty(self, tensor: str) -> Array:
         value = self._values[tensor]
-        dtype = value.dtype.numpy() if value.dtype is not None else np.dtype(np.float32)
-        return np.empty(static_shape(value), dtype)
+        shape, dtype = static_shape(value), _dtype(value)
+        spare = self._spare[math.prod(shape), dtype]
+        return spare.pop().reshape(shape) if spare else self._buffers.empty(shape, dtype)
+
+    def _release(self, index: int) -> None:
+        """Let go of the tensors that no unit after this one touches, and of what is tied to their memory."""
+        unit = self._units[index]
+        for form in self._forms[index].values():
+            form.bindings.clear()
+        for name in {*unit.reads, *unit.writes}:
+            if self._touching[name][-1] == index:
+                for kept in self._kept:
+                    if name in kept:
+                        array = kept.pop(name)
+                        self._spare[array.size, array.dtype].append(array)
+
+
+def float_tensors(
+    quantized: Quantized, samples: Sequence[Sample], progress: Progress | None = None
+) -> list[dict[str, Array]]:
+    """For each sample, every tensor of the float model between layers, by name, bit for bit as Stepwise has them."""
+    return Stepwise(quantized, samples, only=frozenset(), progress=progress)._kept
 
 
 class Trial:
@@ -310,24 +316,19 @@ class Trial:
         return self._stepwise.value(sample, tensor)
 
 
-def _stored(table: Table, tensor: str, only: Only | None) -> Hashable:
-    """All that the rounding of a tensor between layers depends on."""
-    precision = table.precision(tensor)
-    active = only is None or Source("tensor", tensor) in only
-    return precision, active, _grid(table.quantizer(tensor)) if active else None
+def _aligned(quantized: Quantized, sample: Sample, buffers: Buffers) -> dict[str, Array]:
+    """The sample as sessions may read it from memory. Raises InputError."""
+    found = {}
+    for value in quantized.model.graph.inputs:
+        name, shape, dtype = value.name or "", static_shape(value), _dtype(value)
+        array = np.asarray(sample[name]) if name in sample else None
+        if array is None or array.shape != shape or not np.can_cast(array.dtype, dtype, "same_kind"):
+            given = "not in the sample" if array is None else f"{array.dtype} {list(array.shape)} in the sample"
+            raise InputError(f"is {given} and {dtype} {list(shape)} in the model", where=f"input {name!r}")
+        found[name] = buffers.empty(shape, dtype)
+        np.copyto(found[name], array, casting="same_kind")
+    return found
 
 
-def _grid(row: Row | None) -> Hashable:
-    return None if row is None else (row.dtype, row.scale, row.zero_point)
-
-
-def _work(unit: _Unit) -> float:
-    """About how many multiplications and additions the unit is."""
-    total = 0.0
-    for node in unit.layer.nodes if unit.layer is not None else ():
-        for value in node.outputs:
-            size = float(math.prod(static_shape(value)))
-            weight = constant(node.inputs[1]) if node.op_type in CONVOLUTIONS else None
-            channels = 1 if weight is None else max(1, weight.shape[0] if node.op_type == "Conv" else weight.shape[-1])
-            total += size * (4.0 if weight is None else weight.size / channels)
-    return total
+def _dtype(value: ir.Value) -> np.dtype[Any]:
+    return value.dtype.numpy() if value.dtype is not None else np.dtype(np.float32)

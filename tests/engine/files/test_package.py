@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -21,10 +23,12 @@ from engine import demo
 from engine.config import Config
 from engine.errors import ConfigError, EngineError, FileError, QuantizationError
 from engine.files import package
+from engine.files.stored import Stored
 from engine.graph.layers import layers
-from engine.quantization.quantized import Quantized
+from engine.quantization.quantized import Corrections, Quantized
 from engine.quantization.table import Table, to_cfg
 from engine.session import Session
+from engine.simulator.runner import Simulator
 from tests.small_networks import built, infer, network, random
 
 Members = dict[str, bytes]
@@ -58,15 +62,14 @@ def packed(members: Members, compression: int = zipfile.ZIP_STORED) -> bytes:
 
 
 def forged(exported: bytes, **changed: Any) -> bytes:
-    """A package whose sums are right although `graph`, `table` or keys of the manifest are others."""
-    import hashlib
-
+    """A package whose sums are right although `graph`, `table`, `arrays` or keys of the manifest are others."""
     members = members_of(exported)
     for key, name in (("graph", "graph.onnx"), ("table", "table.cfg")):
         members[name] = changed.pop(key, members[name])
+    members.update(changed.pop("arrays", {}))
     manifest = json.loads(members["manifest.json"])
-    for name in ("graph.onnx", "table.cfg"):
-        manifest["members"][name]["sha256"] = hashlib.sha256(members[name]).hexdigest()
+    sums = {name: {"sha256": hashlib.sha256(data).hexdigest()} for name, data in members.items()}
+    manifest["members"].update(sums)
     manifest.update(changed)
     members["manifest.json"] = json.dumps(manifest).encode()
     return packed(members)
@@ -158,14 +161,23 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("make", "message"),
         [
-            (lambda data: forged(data, version=2), "format version 2; this program reads up to 1"),
+            (lambda data: forged(data, version=3), "format version 3; this program reads up to 2"),
+            (lambda data: forged(data, version=True), "format version True"),
+            (lambda data: forged(data, recipe=5), "recipe 5"),
+            (lambda data: forged(data, recipe="x" * 5000), "recipe 'xxx"),
+            (lambda data: forged(data, samples=-1), "-1 samples"),
+            (lambda data: forged(data, equalized="c"), "equalized that are no list of names"),
+            (lambda data: forged(data, weights=["c", "c"]), "weights that are no list of names"),
+            (lambda data: forged(data, weights=["nothing"]), "weights of 'nothing', which has none"),
+            (lambda data: forged(data, biases=["r"]), "biases of 'r', which has none"),
+            (lambda data: forged(data, weights=["c"]), "damaged"),
             (lambda data: forged(data, format="other"), "not a package of this tool"),
             (lambda data: packed(members_of(data), zipfile.ZIP_DEFLATED), "compressed"),
             (lambda data: packed({k: v for k, v in members_of(data).items() if k != "table.cfg"}), "damaged"),
             (lambda data: packed({**members_of(data), "manifest.json": b"[1]"}), "not a package of this tool"),
             (lambda data: packed({**members_of(data), "manifest.json": b"{" * 9}), "damaged"),
             (lambda data: packed({**members_of(data), "manifest.json": b"[" * 100_000}), "damaged"),
-            (lambda data: packed({**members_of(data), "manifest.json": b" " * (2 << 20)}), "too large"),
+            (lambda data: packed({**members_of(data), "manifest.json": b" " * (20 << 20)}), "too large"),
             (lambda data: packed({**members_of(data), "table.cfg": b"{}"}), "checksum"),
             (lambda data: forged(data, members={}), "damaged"),
             (lambda data: forged(data, members=3), "damaged"),
@@ -214,6 +226,87 @@ class TestDamage:
         for data, expected in ((exported, True), (b"", False), (packed({"a": b""}), False), (b"\xff" * 99, False)):
             path.write_bytes(data)
             assert package.is_package(path) is expected
+
+
+class TestCorrections:
+    def stored(self, session: Session) -> Stored:
+        corrections = Corrections({"c": random(5, 3, 1, 1, seed=4)}, {"c": random(5, seed=5)})
+        table = Table(session.table.rows, {"c": "int16", "r": "int16"})
+        quantized = Quantized(session.model, layers(session.model), table, corrections=corrections)
+        return Stored(quantized, session.config, "int8", 1, "mse + bias correction", ("c",), 7)
+
+    def test_they_come_back_with_the_recipe_and_the_wishes(self, session: Session, tmp_path: Path) -> None:
+        stored = self.stored(session)
+        package.write(tmp_path / "m.rknn", stored)
+        back = package.read(tmp_path / "m.rknn")
+        assert (back.recipe, back.equalized, back.samples) == ("mse + bias correction", ("c",), 7)
+        assert back.quantized.table.wishes == {"c": "int16", "r": "int16"}
+        x = {"x": random(1, 3, 4, 4, seed=2)}
+        results = [Simulator(quantized).run(x)[0] for quantized in (back.quantized, stored.quantized)]
+        assert np.array_equal(*results)
+        plain = dataclasses.replace(stored.quantized, corrections=Corrections())
+        assert not np.array_equal(Simulator(plain).run(x)[0], results[0])
+        package.write(tmp_path / "again.rknn", back)
+        assert (tmp_path / "again.rknn").read_bytes() == (tmp_path / "m.rknn").read_bytes()
+
+    def test_packages_of_version_1_are_read(self, exported: bytes, session: Session, tmp_path: Path) -> None:
+        members = members_of(exported)
+        manifest = json.loads(members["manifest.json"])
+        for key in ("recipe", "equalized", "samples", "weights", "biases"):
+            del manifest[key]
+        members["manifest.json"] = json.dumps({**manifest, "version": 1}).encode()
+        path = tmp_path / "m.rknn"
+        path.write_bytes(packed(members))
+        back = package.read(path)
+        assert (back.recipe, back.equalized, back.samples) == ("", (), 0)
+        assert back.quantized.corrections == Corrections() and back.quantized.table == session.table
+
+    @pytest.mark.parametrize(
+        ("array", "message"),
+        [
+            (np.full((5,), np.nan, np.float32), "infinite or none"),
+            (np.full((5,), np.inf, np.float32), "infinite or none"),
+            (np.zeros((5,), np.float64), "no array of (5,) float32 numbers"),
+            (np.zeros((4,), np.float32), "no array of (5,) float32 numbers"),
+            (np.zeros((5, 1), np.float32), "no array of (5,) float32 numbers"),
+            (np.zeros((5000,), np.float32), "too large"),
+            (np.array([None] * 5), "no array of (5,) float32 numbers"),
+        ],
+    )
+    def test_forged_arrays_are_refused(self, array: np.ndarray, message: str, session: Session, tmp_path: Path) -> None:
+        path = tmp_path / "m.rknn"
+        package.write(path, self.stored(session))
+        file = io.BytesIO()
+        np.save(file, array, allow_pickle=True)
+        path.write_bytes(forged(path.read_bytes(), arrays={"biases/0.npy": file.getvalue()}))
+        with pytest.raises(FileError) as caught:
+            package.read(path)
+        assert message in str(caught.value) and "biases/0.npy" in str(caught.value)
+
+    def test_an_array_that_claims_to_be_endless_takes_no_memory(self, session: Session, tmp_path: Path) -> None:
+        path = tmp_path / "m.rknn"
+        package.write(path, self.stored(session))
+        good = members_of(path.read_bytes())["biases/0.npy"]
+        for bad in (
+            good.replace(b"(5,), ", b"(9**9**9,), "),
+            good.replace(b"(5,)", b"(5000000000000,)"),
+            b"",
+            good[:20],
+        ):
+            path.write_bytes(forged(path.read_bytes(), arrays={"biases/0.npy": bad}))
+            with pytest.raises(FileError):
+                package.read(path)
+
+    def test_forged_wishes_are_refused(self, exported: bytes, session: Session, tmp_path: Path) -> None:
+        path = tmp_path / "m.rknn"
+        for wish, message in (
+            ({"c": "int4"}, "cannot run a layer in 'int4'"),
+            ({"z": "int8"}, "'z': the model has no such"),
+        ):
+            table = to_cfg(Table(session.table.rows, wish)).encode()
+            path.write_bytes(forged(exported, table=table))
+            with pytest.raises(QuantizationError, match=message):
+                package.read(path)
 
 
 class TestHostileFiles:
@@ -287,10 +380,8 @@ class TestHostileFiles:
 
 
 class TestWriting:
-    def stored(self, session: Session) -> package.Package:
-        return package.Package(
-            Quantized(session.model, layers(session.model), session.table), session.config, "int8", 1
-        )
+    def stored(self, session: Session) -> Stored:
+        return Stored(Quantized(session.model, layers(session.model), session.table), session.config, "int8", 1)
 
     def test_when_the_disk_is_full_the_old_file_stays_and_nothing_else_does(
         self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

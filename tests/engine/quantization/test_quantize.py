@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ from engine.errors import DatasetError, QuantizationError
 from engine.graph.given import GivenParameters, keep
 from engine.graph.layers import layers
 from engine.progress import Progress
+from engine.quantization.histograms import collect_histograms
+from engine.quantization.parameters import asymmetric
 from engine.quantization.quantize import given_only, quantize
 from engine.quantization.statistics import Statistics, collect
+from engine.quantization.table import Row
 from tests.small_networks import built, infer, integers, network, random, renamed
 
 
@@ -90,6 +94,42 @@ class TestSoftmaxAtTheEnd:
 
     def test_a_chip_without_float16_has_it_in_int8(self, tmp_path: Path) -> None:
         assert self.kept(tmp_path, "y = Softmax <axis = 1> (x)", ["y"], target_platform="rv1106") == set()
+
+
+class TestRangesFromHistograms:
+    """A tail of few values behind an Elu, and the table by each way to make ranges."""
+
+    def table(self, tmp_path: Path, ranges: str, **settings: str) -> dict[str, Row]:
+        sample = random(1, 4, 32, 32) ** 5
+        body = "a = Conv (x, w)\ne = Elu (a)\ny = Conv (e, w)"
+        session = built(tmp_path, network({"x": (1, 4, 32, 32)}, body, {"w": random(4, 4, 1, 1)}), [[sample]])
+        samples, progress = [{"x": sample}], Progress()
+        config = dataclasses.replace(session.config, **settings)
+        model = session.model
+        statistics = collect_histograms(model, collect(model, samples, 1, progress), samples, 1, progress)
+        return quantize(model, layers(model), statistics, config, ranges).rows
+
+    @pytest.mark.parametrize("ranges", ["mse", "kl_divergence", "percentile"])
+    def test_a_row_tells_what_was_seen_and_what_is_used(self, tmp_path: Path, ranges: str) -> None:
+        plain, rows = self.table(tmp_path, "minmax"), self.table(tmp_path, ranges)
+        assert list(rows) == list(plain)
+        for name, row in rows.items():
+            assert (row.ori_min, row.ori_max) == (plain[name].ori_min, plain[name].ori_max)
+        assert rows["x_int8"] == plain["x_int8"] and rows["y_int8"] == plain["y_int8"]
+        cut = rows["e"]
+        assert cut.max - cut.min < plain["e"].max - plain["e"].min
+        assert (cut.scale, cut.zero_point) == asymmetric(cut.min, cut.max)
+
+    def test_int16_rows_span_the_range_in_finer_steps(self, tmp_path: Path) -> None:
+        row = self.table(tmp_path, "percentile", quantized_dtype="asymmetric_quantized-16")["e"]
+        assert (row.dtype, row.scale) == ("int16", (row.max - row.min) / 65535)
+        assert row.max < row.ori_max
+
+    def test_statistics_without_histograms_are_refused(self, tmp_path: Path) -> None:
+        session = built(tmp_path, network({"x": (1, 8)}, "m = LeakyRelu (x)\ny = Mul (m, m)", {}), [[random(1, 8)]])
+        statistics = Statistics({"x": (-1, 1), "m": (-1, 1), "y": (0, 1)}, 1)
+        with pytest.raises(QuantizationError, match="need histograms"):
+            quantize(session.model, layers(session.model), statistics, session.config, "mse")
 
 
 class TestGivenParameters:

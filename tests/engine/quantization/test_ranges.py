@@ -11,7 +11,6 @@ import onnx_ir as ir
 import pytest
 
 from engine.quantization.ranges import Range, share_ranges
-from engine.quantization.statistics import Statistics
 from tests.small_networks import Array, built, integers, network, random, typed
 
 SHAPE = (1, 4, 6, 6)
@@ -36,7 +35,7 @@ def shared(
     }
     model = ir.from_proto(typed(network(inputs or {"x": SHAPE}, body, used, outputs)))
     names = [v.name or "" for v in [*model.graph.inputs, *(v for node in model.graph for v in node.outputs)]]
-    return share_ranges(model, Statistics({name: observed.get(name, (-1.0, 1.0)) for name in names}, 1))
+    return share_ranges(model, {name: observed.get(name, (-1.0, 1.0)) for name in names})
 
 
 class TestReluAndClip:

@@ -39,8 +39,8 @@ def convolve(points: Array, weights: Array, *, stride: int, pad: int, groups: in
     return sums.reshape(batch, weights.shape[0], height, width)
 
 
-def stored_as(row: Row, sums: Array, step: Array, *, relu: bool) -> Array:
-    """Grid points of the output from whole numbers of `step`."""
+def stored_as(row: Row, sums: Array, step: Array, *, relu: bool = False) -> Array:
+    """Grid points of the int8 output from whole numbers of `step`."""
     assert row.scale is not None and row.zero_point is not None
     real = sums * step
     if relu:
@@ -139,7 +139,7 @@ def test_a_product_with_a_weight_is_exact_integer_arithmetic(tmp_path: Path, met
     offset, step = plain_bias(bias, source.scale, channel_scales("Gemm", weights, transposed=bool(transposed)))
     kernel = weights.grid - weights.zero_point
     sums = (grid(source, sample) - source.zero_point) @ (kernel.T if transposed else kernel)
-    assert mismatches(session, sample, "y", stored_as(rows["y_int8"], sums + offset, step, relu=False)) == 0
+    assert mismatches(session, sample, "y", stored_as(rows["y_int8"], sums + offset, step)) == 0
 
 
 @pytest.mark.parametrize("groups", [1, 3])
@@ -157,8 +157,81 @@ def test_a_transposed_convolution_is_exact_integer_arithmetic(tmp_path: Path, gr
     kernels = (weights.grid - weights.zero_point).reshape(groups, 6 // groups, 4, 2, 2)
     # With a stride as wide as the kernel no two of its windows meet.
     sums = np.einsum("bgihw,giokl->bgohkwl", points, kernels).reshape(1, 4 * groups, 14, 14)
-    expected = stored_as(rows["y_int8"], sums + per_channel(offset), per_channel(step), relu=False)
+    expected = stored_as(rows["y_int8"], sums + per_channel(offset), per_channel(step))
     assert mismatches(session, sample, "y", expected) == 0
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.25, 1.0), (1.0, 3.0), (-0.5, 2.0), (2.0, -0.7)])
+def test_a_gemms_factors_set_the_step_of_its_bias(tmp_path: Path, alpha: float, beta: float) -> None:
+    weight, bias = random(30, 9, seed=4), random(9, seed=5)
+    sample = random(5, 30, seed=6, spread=2.0) + np.float32(0.5)
+    body = f"y = Gemm <alpha = {alpha}, beta = {beta}> (x, w, b)"
+    proto = network({"x": (5, 30)}, body, {"w": weight, "b": bias})
+    session = built(tmp_path, proto, [[sample]], optimization_level=0)
+    rows = session.table.rows
+    source = rows["x_int8"]
+    assert source.scale is not None and source.zero_point is not None
+    weights = plain_weight("Gemm", weight, per_channel=True)
+    width = source.scale * channel_scales("Gemm", weights)
+    # alpha * sums * width + beta * bias in whole steps of |alpha| * width: beta * bias is a whole number of them.
+    offset = np.rint(abs(beta) * bias.astype(np.float64) / (abs(alpha) * width)).astype(np.int64)
+    sums = (grid(source, sample) - source.zero_point) @ (weights.grid - weights.zero_point)
+    whole = int(np.sign(alpha)) * sums + int(np.sign(beta)) * offset
+    expected = stored_as(rows["y_int8"], whole, abs(alpha) * width)
+    assert len(np.unique(expected)) > 30
+    assert mismatches(session, sample, "y", expected) == 0
+    (node,) = session.model.graph
+    rounded = quantize_bias(bias, source.scale, quantize_weight(node, "channel"), node)
+    steps = rounded * abs(beta) / (abs(alpha) * width)
+    assert np.allclose(steps, np.rint(steps), atol=1e-3) and not np.allclose(rounded, bias, rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("factors", ["alpha = 0.0", "beta = 0.0"])
+def test_a_gemm_without_a_product_or_a_bias_keeps_the_other(tmp_path: Path, factors: str) -> None:
+    weight, bias, sample = random(6, 3), random(3), random(2, 6)
+    proto = network({"x": (2, 6)}, f"y = Gemm <{factors}> (x, w, b)", {"w": weight, "b": bias})
+    session = built(tmp_path, proto, [[sample]], optimization_level=0)
+    expected = np.broadcast_to(bias, (2, 3)) if factors.startswith("alpha") else sample @ weight
+    assert np.abs(infer(session, sample)[0] - expected).max() < 0.03 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("method", ["channel", "layer"])
+@pytest.mark.parametrize("relu", [False, True])
+def test_an_int16_convolution_is_exact_integer_arithmetic_up_to_float32(
+    tmp_path: Path, method: str, relu: bool
+) -> None:
+    weight = random(12, 10, 3, 3, seed=1, spread=0.3) + np.float32(0.05)
+    weight *= np.geomspace(0.2, 5, 12, dtype=np.float32).reshape(-1, 1, 1, 1)
+    bias = random(12, seed=2, spread=30.0)
+    sample = random(1, 10, 9, 9, seed=3, spread=2.0) + np.float32(0.7)
+    conv = "Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, w, b)"
+    body = f"c = {conv}\ny = Relu (c)" if relu else f"y = {conv}"
+    session = built(
+        tmp_path,
+        network({"x": (1, 10, 9, 9)}, body, {"w": weight, "b": bias}),
+        [[sample]],
+        quantized_method=method,
+        quantized_dtype="asymmetric_quantized-16",
+    )
+    source, target = session.table.rows["x_int16"], session.table.rows["y_int16"]
+    assert source.scale is not None and source.zero_point is not None
+    assert target.scale is not None and target.zero_point is not None
+    weights = plain_weight("Conv", weight, per_channel=method == "channel", bits=16)
+    offset, step = plain_bias(bias, source.scale, channel_scales("Conv", weights), bits=16)
+    # At these steps an int32 would end below the larger biases, and the sums need more than 32 bits too.
+    assert np.abs(offset).max() > 2**31
+    points = to_grid(sample, source.scale, source.zero_point, 16)
+    sums = convolve(points - source.zero_point, weights.grid - weights.zero_point, stride=1, pad=1, groups=1)
+    real = (sums + per_channel(offset)) * per_channel(step)
+    real = np.maximum(real, 0) if relu else real
+    expected = np.clip(np.rint(real / target.scale) + target.zero_point, -32768, 32767)
+    (output,) = infer(session, sample)
+    found = np.rint(output / np.float32(target.scale)) + target.zero_point
+    assert len(np.unique(expected)) > (300 if relu else 800)
+    # The simulator sums up in float32, whose 24 bits are far finer than an int16 step: only what lies in the middle
+    # between two points may fall to the other.
+    assert np.abs(found - expected).max() <= 1
+    assert (found != expected).mean() < 0.01
 
 
 CASES = [

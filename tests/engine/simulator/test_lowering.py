@@ -167,7 +167,7 @@ class TestPrecisions:
         read = half(raw)
         assert quantized.scale is not None and quantized.zero_point is not None
         read = from_grid(to_grid(read, quantized.scale, quantized.zero_point), quantized.scale, quantized.zero_point)
-        kernel = plain._rounded_constants(next(n for n in model.graph if n.outputs[0].name == "y"), "int8")["w3"]
+        kernel = plain.constants_of(next(n for n in model.graph if n.outputs[0].name == "y"), "int8")[1]
         row = table.rows["y_int8"]
         assert row.scale is not None and row.zero_point is not None
         y = np.einsum("oi,bihw->bohw", kernel[:, :, 0, 0], read)

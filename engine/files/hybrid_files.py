@@ -1,0 +1,129 @@
+"""The three files between the steps of hybrid quantization: the graph, what calibration made of it, the cfg to edit."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from engine.errors import FileError
+from engine.files import members
+from engine.files.stored import Stored, facts_of, members_of, stored_in
+from engine.files.stored_graph import graph_to_bytes
+from engine.files.writing import replacing
+from engine.ort import LARGEST_MODEL
+from engine.quantization.cfg_edit import with_wishes
+from engine.quantization.hybrid import remarks
+from engine.quantization.table import LARGEST_CFG, to_cfg
+
+_FORMAT, _VERSION = "rknn-tui hybrid", 1
+_AGAIN = "run step 1 of hybrid quantization again"
+_KIND = ".data file"
+
+log = logging.getLogger("engine")
+
+
+def paths(folder: str | Path, stem: str) -> tuple[Path, Path, Path]:
+    """Where `write` puts the .model, the .data and the .quantization.cfg of a model called `stem`."""
+    parent = Path(folder)
+    return parent / f"{stem}.model", parent / f"{stem}.data", parent / f"{stem}.quantization.cfg"
+
+
+def write(
+    folder: str | Path,
+    stem: str,
+    stored: Stored,
+    *,
+    comments: Mapping[str, str] | None = None,
+    heading: str = "",
+    source: str | Path | None = None,
+) -> tuple[Path, Path, Path]:
+    """Write the three files; those of an earlier run are replaced once all the new ones are complete.
+
+    `stem` is the model's file name without its last suffix. The .model is plain ONNX. A cfg that was edited since it
+    was written is kept beside the new one as `.bak`, which a warning tells. `comments` (tensor -> text) and `heading`
+    go behind the lines of custom_quantize_layers. `source`, the file that the model was read from, is never replaced.
+
+    Returns their paths. Raises FileError and ModelError.
+    """
+    model_path, data_path, cfg_path = found = paths(folder, stem)
+    for path in found:
+        if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
+            raise FileError("is the model that was loaded, and would be replaced", where=str(path), hint="rename it")
+    quantized = stored.quantized
+    graph = graph_to_bytes(quantized.model)
+    cfg = to_cfg(quantized.table, remarks(stored.recipe, stored.samples, stored.equalized, quantized))
+    if comments or heading:
+        cfg = with_wishes(cfg, quantized.table.wishes, comments=comments, heading=heading)
+    text = cfg.encode()
+    manifest = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "model": members.checksum(graph),
+        "cfg": members.checksum(text),
+        **facts_of(stored),
+    }
+    edited = _edited_cfg(data_path, cfg_path)
+    backup = cfg_path.with_name(f"{cfg_path.name}.bak")
+    with contextlib.ExitStack() as stack:
+        # Written out before the first takes its place: a full disk shows while the old files are all still there.
+        for path, content in ((model_path, graph), (cfg_path, text), (backup, None if edited == text else edited)):
+            if content is not None:
+                file = stack.enter_context(replacing(path))
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        # It tells the graph's checksum, and takes its place first.
+        members.write(stack.enter_context(replacing(data_path)), manifest, members_of(stored))
+    if edited not in (None, text):
+        log.warning("%s was edited; it is kept as %s", cfg_path, backup.name)
+    return found
+
+
+def read(model_path: str | Path, data_path: str | Path) -> Stored:
+    """The model that the .model and the .data of one run hold together.
+
+    Raises FileError, also where they are of two runs, or not ours.
+    """
+    with members.opened(data_path, _KIND, _FORMAT, _VERSION) as data:
+        graph = _content(model_path, LARGEST_MODEL)
+        if members.checksum(graph) != data.manifest["model"]:
+            raise FileError(f"was not written together with {data_path}", where=str(model_path), hint=_AGAIN)
+        return stored_in(data, graph)
+
+
+def read_cfg(path: str | Path) -> str:
+    """The text of an edited cfg, with its line breaks as they are. Raises FileError."""
+    try:
+        return _content(path, LARGEST_CFG).decode()
+    except UnicodeDecodeError as error:
+        raise FileError(f"is not UTF-8 text: byte {error.start}", where=str(path)) from error
+
+
+def _content(path: str | Path, largest: int) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(largest + 1)
+    except FileNotFoundError as error:
+        raise FileError("does not exist", where=str(path), hint="check the path") from error
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot be read: {error}", where=str(path)) from error
+    if len(content) > largest:
+        raise FileError("is too large", where=str(path))
+    return content
+
+
+def _edited_cfg(data_path: Path, cfg_path: Path) -> bytes | None:
+    """The cfg in place, if it is not as the .data beside it says that it was written."""
+    if not cfg_path.is_file():
+        return None
+    content = _content(cfg_path, LARGEST_CFG)
+    try:
+        with members.opened(data_path, _KIND, _FORMAT, _VERSION) as data:
+            if data.manifest.get("cfg") == members.checksum(content):
+                return None
+    except FileError:
+        pass
+    return content
