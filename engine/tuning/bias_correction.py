@@ -20,7 +20,8 @@ from engine.ort import make_simulation, run
 from engine.progress import Progress
 from engine.quantization.quantized import Quantized
 from engine.quantization.samples import Sample
-from engine.quantization.traffic import arrives_in, computed_in
+from engine.quantization.traffic import computed_in
+from engine.simulator.layer_sessions import Unit, key_of
 from engine.simulator.lowering import BIASED, Lowering
 from engine.simulator.stepwise import Stepwise
 
@@ -28,7 +29,7 @@ Array = np.ndarray[Any, Any]
 
 
 class BiasCorrector:
-    """Corrects the biases of one model under any table, by the means of its channels over `samples`.
+    """Corrects the biases of one model, however it is quantized, by the means of its channels over `samples`.
 
     `samples` are normalized inputs by name; four to eight do. Every Conv, ConvTranspose and Gemm with constant weights
     is corrected, whatever its precision; those whose grids came with the source model are left alone. With `keep`, all
@@ -53,7 +54,7 @@ class BiasCorrector:
         self._meters: dict[Hashable, onnxruntime.InferenceSession] = {}
 
     def corrected(self, quantized: Quantized, progress: Progress | None = None) -> Quantized:
-        """`quantized`, which is the model under any table, with corrected biases in place of those that it has.
+        """`quantized`, the model with any table and weights, with corrected biases in place of those that it has.
 
         Layers are corrected in execution order, each on what the corrected layers before it make of the samples (Nagel
         et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2, with means that are measured): the bias grows by how
@@ -96,15 +97,14 @@ class BiasCorrector:
 
     def _meter(self, layer: Layer, node: ir.Node, now: Quantized) -> onnxruntime.InferenceSession:
         """What measures the channels of `node` alone, as `layer` computes it in `now`."""
-        source, name, table = _source(node), _name(node), now.table
-        precision = computed_in(layer, table)[layer.nodes.index(node)]
-        row = table.quantizer(source, arrives_in(source, precision, table))
-        key = (name, precision, table.precision(source), None if row is None else (row.scale, row.zero_point))
+        source, name = _source(node), _name(node)
+        alone = dataclasses.replace(layer, nodes=(node,), inputs=(source,), outputs=(name,), inner=())
+        wishes = {**now.table.wishes, name: computed_in(layer, now.table)[layer.nodes.index(node)]}
+        now = now.changed(table=dataclasses.replace(now.table, wishes=wishes))
+        key = name, key_of(Unit(alone, alone.inputs, alone.outputs), now, None)
         if key not in self._meters:
-            alone = dataclasses.replace(layer, nodes=(node,), inputs=(source,), outputs=(name,), inner=())
-            wished = dataclasses.replace(table, wishes={**table.wishes, name: precision})
             builder = self._stepwise.builder(alone)
-            made = Lowering(builder, now.changed(table=wished)).layer(alone, lambda tensor: tensor, ".raw")
+            made = Lowering(builder, now).layer(alone, lambda tensor: tensor, ".raw")
             _give_means(builder, made[name], node)
             self._meters[key] = _session(builder)
         return self._meters[key]

@@ -142,6 +142,16 @@ def test_biases_that_were_corrected_before_do_not_count(tmp_path: Path) -> None:
     assert_same_biases(corrector.corrected(wrong), corrected)
 
 
+def test_other_weights_get_other_biases(tmp_path: Path) -> None:
+    found = subject(tmp_path)
+    corrector = BiasCorrector(found.quantized, found.samples)
+    for factor in (1.0, 0.5, 1.0):
+        weights = {"m": CONSTANTS["w2"] * np.float32(factor)}
+        quantized = dataclasses.replace(found.quantized, corrections=Corrections(weights=weights))
+        fresh = BiasCorrector(quantized, found.samples).corrected(quantized)
+        assert_same_biases(corrector.corrected(quantized), fresh)
+
+
 def test_only_what_a_change_reaches_is_done_again(tmp_path: Path) -> None:
     found = subject(tmp_path)
     corrector = BiasCorrector(found.quantized, found.samples)
