@@ -5,12 +5,13 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from engine.config import Config
-from engine.errors import NotYetError, QuantizationError
+from engine.errors import QuantizationError
 from engine.graph.given import GivenParameters, given
 from engine.graph.layers import FLOATS, Layer
 from engine.graph.operators import REORDERINGS
 from engine.graph.query import constant, tensors
 from engine.quantization.clipped_ranges import clipped_ranges
+from engine.quantization.headroom import with_headroom
 from engine.quantization.parameters import LIMITS, asymmetric
 from engine.quantization.ranges import Range, share_ranges
 from engine.quantization.statistics import Statistics
@@ -27,28 +28,29 @@ def float_values(model: ir.Model) -> list[ir.Value]:
 
 
 def quantize(
-    model: ir.Model, layers: tuple[Layer, ...], statistics: Statistics, config: Config, ranges: str = "minmax"
+    model: ir.Model,
+    layers: tuple[Layer, ...],
+    statistics: Statistics,
+    config: Config,
+    ranges: str = "minmax",
+    *,
+    headroom: bool = False,
 ) -> Table:
     """The table of the quantized model: the config's precision for every float tensor, float16 for softmax outputs of
     the model.
 
-    ranges: how a tensor's range comes from its statistics, one of recipes.RANGES. Tensors whose parameters came with
-    the source model keep them. Raises QuantizationError where `statistics` lack the histograms that `ranges` needs.
+    ranges: how a tensor's range comes from its statistics, one of recipes.RANGES. headroom: whether ranges that were
+    seen through few values are widened. Tensors whose parameters came with the source model keep them. Raises
+    QuantizationError where `statistics` lack the histograms that `ranges` needs.
     """
     starting = statistics.ranges
     if ranges != "minmax":
         starting = clipped_ranges(model, layers, statistics, ranges, config.precision)
+    if headroom:
+        starting = with_headroom(model, starting, statistics.samples)
     used = share_ranges(model, starting)
     half = final_softmax(model) if "float16" in config.target.precisions else set()
     return _fill(model, layers, used, statistics.ranges, half, config.precision)
-
-
-def check_settings(config: Config) -> None:
-    """Raise NotYetError for settings without an implementation."""
-    if config.quantized_algorithm == "auto":
-        raise NotYetError(
-            "quantized_algorithm 'auto' is not available yet", hint="use 'normal', 'mmse', or 'percentile'"
-        )
 
 
 def given_only(model: ir.Model, layers: tuple[Layer, ...]) -> Table:

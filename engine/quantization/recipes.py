@@ -13,12 +13,14 @@ class Recipe:
 
     ranges: what is made of each tensor's statistics, one of RANGES. weights: 'minmax' or 'mse'. equalization: weights
     of neighbouring layers are brought to similar ranges first. bias_correction: biases take up the mean error.
+    headroom: ranges that were seen through few values are widened.
     """
 
     ranges: str = "minmax"
     weights: str = "minmax"
     equalization: bool = False
     bias_correction: bool = False
+    headroom: bool = False
 
     def __str__(self) -> str:
         words = [self.ranges.replace("kl_divergence", "KL divergence")]
@@ -33,9 +35,9 @@ class Recipe:
 
 _BY_ALGORITHM = {
     "normal": Recipe(),
-    "mmse": Recipe("mse", "mse"),
-    "kl_divergence": Recipe("kl_divergence"),
-    "percentile": Recipe("percentile"),
+    "mmse": Recipe("mse", "mse", headroom=True),
+    "kl_divergence": Recipe("kl_divergence", headroom=True),
+    "percentile": Recipe("percentile", headroom=True),
 }
 
 
@@ -46,9 +48,12 @@ def recipe_of(algorithm: str, equalization: bool | None = None, bias_correction:
 
 
 def candidates(equalization: bool | None = None, bias_correction: bool | None = None) -> tuple[Recipe, ...]:
-    """What `auto` chooses from; a correction that is True or False is the same in all of them."""
+    """What `auto` chooses from; a correction that is True or False is the same in all of them.
+
+    The plainest is what `normal` does.
+    """
     return tuple(
-        Recipe(ranges, "minmax", equalized, corrected)
+        Recipe(ranges, "minmax", equalized, corrected, headroom=ranges != "minmax" or equalized or corrected)
         for ranges in ("minmax", "mse", "percentile")
         for equalized in ((False, True) if equalization is None else (equalization,))
         for corrected in ((False, True) if bias_correction is None else (bias_correction,))

@@ -17,7 +17,7 @@ from engine.quantization.histograms import collect_histograms
 from engine.quantization.quantize import quantize
 from engine.quantization.quantized import Corrections, Quantized
 from engine.quantization.recipes import Recipe
-from engine.quantization.samples import Samples, spread
+from engine.quantization.samples import Sample, Samples, spread
 from engine.quantization.statistics import Statistics, collect
 from engine.quantization.weight_clipping import clip_weights
 from engine.tuning.bias_correction import BiasCorrector
@@ -40,7 +40,8 @@ class Calibration:
         self.seconds: dict[str, float] = {}
         self._progress = progress
         if equalized:
-            found = equalize(model)
+            with self._timed("equalize"):
+                found = equalize(model, self._few())
             self.model, self.pairs = found.model, tuple((pair.first, pair.second) for pair in found.pairs)
         self.layers: tuple[Layer, ...] = layers(self.model)
         self._statistics: Statistics | None = None
@@ -62,7 +63,7 @@ class Calibration:
         """The model by `recipe`, without bias correction; `equalized` was decided when this was made."""
         statistics = self.statistics(histograms=recipe.ranges != "minmax")
         with self._timed("ranges"):
-            table = quantize(self.model, self.layers, statistics, self.config, recipe.ranges)
+            table = quantize(self.model, self.layers, statistics, self.config, recipe.ranges, headroom=recipe.headroom)
             method = self.config.quantized_method
             weights = clip_weights(self.model, method, self.config.precision) if recipe.weights == "mse" else {}
         return Quantized(self.model, self.layers, table, method, Corrections(weights=weights))
@@ -71,9 +72,11 @@ class Calibration:
         """`quantized` with biases that take up the mean error on a few of the samples."""
         with self._timed("correct"):
             if self._corrector is None:
-                few = self.samples.part(spread(len(self.samples), CORRECTION_SAMPLES))
-                self._corrector = BiasCorrector(quantized, list(few), self._progress)
+                self._corrector = BiasCorrector(quantized, self._few(), self._progress, keep=False)
             return self._corrector.corrected(quantized, self._progress)
+
+    def _few(self) -> list[Sample]:
+        return list(self.samples.part(spread(len(self.samples), CORRECTION_SAMPLES)))
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
