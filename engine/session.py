@@ -171,21 +171,24 @@ class Session(TuningSession):
         *,
         output_dir: str | Path | None = None,
         text: bool = True,
+        sources: bool = False,
         progress: Progress | None = None,
     ) -> AccuracyReport:
         """Compare the quantized model with the float model, layer by layer, on one sample.
 
         `inputs`: one file (jpg, png, bmp, npy) or array a model input, as in a dataset line. With `output_dir`, every
         tensor of both runs and `error_analysis.txt` are written there; `text` also writes the values as text files.
+        `sources` also traces where the outputs' error comes from, each layer's share of it included.
         """
         built = self._require_quantized("analyze")
         if output_dir is not None:
             output_dir = path_from(output_dir, "output_dir")
         sample = self._sample(inputs, built.config)
         if output_dir is None:
-            return analyze(built.single, sample, progress=progress)
+            return self._with_sources(analyze(built.single, sample, progress=progress), sample, sources, progress)
         with Snapshot(output_dir, text=text) as snapshot:
             report = analyze(built.single, sample, snapshot=snapshot, progress=progress)
+            report = self._with_sources(report, sample, sources, progress)
             report = dataclasses.replace(report, directory=str(output_dir))
             snapshot.finish(report)
         return report

@@ -18,7 +18,7 @@ from engine.quantization.preprocessing import input_specs
 from engine.quantization.samples import Sample, Samples
 from engine.quantization.traffic import float16_notes
 from engine.session_state import Array, SampleList, SessionState, path_from
-from engine.summaries import BuildSummary, Finding, HybridSummary, SourceMap, TuneReport
+from engine.summaries import AccuracyReport, BuildSummary, Finding, HybridSummary, SourceMap, TuneReport
 from engine.tuning.jobs import Executor
 from engine.tuning.lint import lint, lint_float
 from engine.tuning.live import Live
@@ -131,6 +131,20 @@ class TuningSession(SessionState):
         return source_map(
             built.single, list(self._samples(samples, built.config)), progress=progress, executor=executor
         )
+
+    def _with_sources(
+        self, report: AccuracyReport, sample: Sample, wanted: bool, progress: Progress | None
+    ) -> AccuracyReport:
+        """`report` with the source map of the same sample, where wanted, and each layer's share."""
+        if not wanted:
+            return report
+        found = source_map(self._require_quantized("analyze").single, [sample], progress=progress)
+        shares: dict[str, float] = {}
+        for source in found.sources:
+            place = source.layer or source.name
+            shares[place] = shares.get(place, 0.0) + source.share
+        lines = tuple(dataclasses.replace(line, share=shares.get(line.name, 0.0)) for line in report.layers)
+        return dataclasses.replace(report, layers=lines, sources=found, seconds=report.seconds + found.seconds)
 
     def tune(
         self,

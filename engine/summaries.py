@@ -25,8 +25,8 @@ class LayerSummary:
     """One step of the NPU: a node, or nodes fused, named by its output tensor.
 
     `index` is its place in execution order; `inputs` are names of the layers it reads (graph inputs are layers with
-    op 'Input'); `precision` is 'int8', 'int16', 'float16', or '' while nothing is built;
-    `sources` are the nodes of the source model that it came from.
+    op 'Input'); `precision` is what it computes in: 'int8', 'int16', 'float16', 'int8+float16' where a fused layer is
+    parted, or '' while nothing is built; `sources` are the nodes of the source model that it came from.
     """
 
     index: int
@@ -113,6 +113,8 @@ class LayerError:
 
     `entire` compares the whole quantized model with the float model; `single` compares this layer alone, fed with
     quantized float inputs. Both are None for a tensor swallowed by a fused layer. `parts` are filled for joins.
+    `share` is the part (0..1) of the outputs' noise that the layer's weights and the rounding of its output cause,
+    None where nobody asked for it. `note` says in words where its precision differs from its neighbours'.
     """
 
     name: str
@@ -121,11 +123,16 @@ class LayerError:
     entire: ErrorPair | None
     single: ErrorPair | None
     parts: tuple[PartError, ...] = ()
+    share: float | None = None
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class AccuracyReport:
-    """Per-layer accuracy in execution order, the model's outputs by name, and warnings a person should read."""
+    """Per-layer accuracy in execution order, the model's outputs by name, and warnings a person should read.
+
+    `sources` is where the outputs' error comes from, where that was asked for.
+    """
 
     layers: tuple[LayerError, ...]
     outputs: dict[str, ErrorPair]
@@ -133,6 +140,7 @@ class AccuracyReport:
     seconds: float
     directory: str = ""
     warnings: tuple[str, ...] = ()
+    sources: SourceMap | None = None
 
 
 @dataclasses.dataclass(frozen=True)

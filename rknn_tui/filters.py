@@ -36,7 +36,7 @@ def _word(word: str) -> Test:
     if colon and place == "op":
         return lambda layer, error: value in layer.op.lower()
     if colon and place in ("type", "dt"):
-        return lambda layer, error: layer.precision.lower().startswith(value)
+        return lambda layer, error: any(part.startswith(value) for part in layer.precision.lower().split("+"))
     if colon and place == "name":
         return lambda layer, error: value in layer.name.lower()
     return lambda layer, error: word in layer.name.lower() or word in layer.op.lower()

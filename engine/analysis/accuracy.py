@@ -20,6 +20,7 @@ from engine.ort import make_simulation, run
 from engine.progress import Progress
 from engine.quantization.quantized import Quantized
 from engine.quantization.table import Row, Table
+from engine.quantization.traffic import computing, in_words, traffic
 from engine.summaries import AccuracyReport, ErrorPair, LayerError, PartError
 
 Array = np.ndarray[Any, Any]
@@ -54,6 +55,9 @@ def analyze(
         comparison = compare(quantized, with_values=snapshot is not None, wide=overflown)
         values, totals = _run(comparison, sample)
     progress.step("analyse", 2, 3)
+    computed = computing(quantized)
+    between = traffic(quantized)
+    notes = {name: in_words(name, between) for name, one in between.items() if one.converted}
     lines = []
     for tensor in comparison.tensors:
         if tensor.entire is not None and not np.isfinite(totals[tensor.entire.float_squares]):
@@ -61,7 +65,7 @@ def analyze(
                 f"tensor {tensor.name!r} of the float model is infinite or not a number",
                 hint="check the sample and the model's mean and std",
             )
-        lines.append(_line(tensor, table, totals))
+        lines.append(_line(tensor, computed.get(tensor.name, ""), notes.get(tensor.name, ""), totals))
     by_name = {line.name: line for line in lines}
     outputs = {
         v.name or "": by_name[v.name or ""].entire or ErrorPair(1.0, 0.0)
@@ -92,14 +96,15 @@ def _run(comparison: Comparison, sample: Mapping[str, Array]) -> tuple[dict[str,
     return values, {name: float(np.sum(array, dtype=np.float64)) for name, array in values.items() if name not in kept}
 
 
-def _line(tensor: ComparedTensor, table: Table, totals: Mapping[str, float]) -> LayerError:
+def _line(tensor: ComparedTensor, precision: str, note: str, totals: Mapping[str, float]) -> LayerError:
     return LayerError(
         tensor.name,
         tensor.op,
-        table.precision(tensor.name),
+        precision,
         tensor.entire.errors(totals) if tensor.entire else None,
         tensor.single.errors(totals) if tensor.single else None,
         tuple(_part(part, totals) for part in tensor.parts),
+        note=note,
     )
 
 

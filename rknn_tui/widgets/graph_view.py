@@ -114,12 +114,13 @@ class GraphView(MarkedList):
         entire, single = cosine(error), _single(error)
         bad = entire < self.limit
         precision = layer.precision
+        finest = precision.rpartition("+")[2]
         texts: dict[str, Piece] = {
             "index": (str(layer.index), "muted"),
             "op": (layer.op, "text"),
             "name": (layer.name, "text"),
             "shape": (self._shape(layer), "muted"),
-            "precision": (precision, precision if precision in ROLES else "text"),
+            "precision": (precision, finest if finest in ROLES else "text"),
             "cosine": (digits(entire) + ("!" if bad else " "), "bad" if bad else "text"),
             "single": (digits(single), "muted"),
         }
