@@ -15,7 +15,7 @@ from engine.quantization.dataset import Dataset
 from engine.quantization.histograms import Histogram
 from engine.quantization.preprocessing import input_specs
 from engine.session import Session
-from engine.tuning.lint_ranges import rounding_noise, usual_range
+from engine.tuning.lint.ranges import rounding_noise, usual_range
 from tests.engine.tuning.lint_cases import Case, calibrated, case, drawn
 from tests.small_networks import integers, network, random
 

@@ -18,12 +18,12 @@ from engine.quantization.quantized import Quantized
 from engine.quantization.statistics import Statistics
 from engine.summaries import Finding
 from engine.targets import Target
-from engine.tuning.lint_outputs import dead_outputs, flat_outputs, lost_parts
-from engine.tuning.lint_precisions import undone_precisions
-from engine.tuning.lint_ranges import half_overflow, join_ranges, masked, rare_ranges
-from engine.tuning.lint_samples import constant_samples, few_samples, input_mismatch, saturated
-from engine.tuning.lint_subject import Sample, Subject
-from engine.tuning.lint_weights import outlier_weights
+from engine.tuning.lint.outputs import dead_outputs, flat_outputs, lost_parts
+from engine.tuning.lint.precisions import undone_precisions
+from engine.tuning.lint.ranges import half_overflow, join_ranges, masked, rare_ranges
+from engine.tuning.lint.samples import constant_samples, few_samples, input_mismatch, saturated
+from engine.tuning.lint.subject import Sample, Subject
+from engine.tuning.lint.weights import outlier_weights
 
 RULES = (
     "dead-output",

@@ -12,7 +12,7 @@ from engine.progress import Progress
 from engine.quantization.ranges import Range
 from engine.quantization.statistics import collect
 from engine.summaries import Finding
-from engine.tuning.lint_subject import Array, Subject, counted, extent
+from engine.tuning.lint.subject import Array, Subject, counted, extent
 
 # The guide asks for 20 to 100 samples; below 10, the extremes of most tensors still grow with every one.
 FEW = 10

@@ -14,7 +14,7 @@ from engine.graph.layers import CONVOLUTIONS, Layer
 from engine.graph.query import attribute, constant
 from engine.quantization.weights import output_channel_axis
 from engine.summaries import Finding
-from engine.tuning.lint_subject import Subject, counted
+from engine.tuning.lint.subject import Subject, counted
 
 Array = np.ndarray[Any, Any]
 

@@ -10,7 +10,7 @@ import numpy as np
 from engine.analysis.judging import Judged, JudgedRun, judged
 from engine.graph.query import static_shape
 from engine.summaries import Finding
-from engine.tuning.lint_subject import Subject, counted, extent
+from engine.tuning.lint.subject import Subject, counted, extent
 
 # Enough to tell an output that is always the same from one that a quiet sample leaves so, and quick.
 SAMPLES = 4

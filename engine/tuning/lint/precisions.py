@@ -9,7 +9,7 @@ from engine.graph.operators import SELECTIONS
 from engine.graph.query import constant
 from engine.quantization.weights import OPERANDS
 from engine.summaries import Finding
-from engine.tuning.lint_subject import Subject, counted, listed
+from engine.tuning.lint.subject import Subject, counted, listed
 
 _RULE = "undone-precision"
 # Operators that give out values of their input: on the same grid, nothing is left to round.

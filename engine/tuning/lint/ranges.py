@@ -15,7 +15,7 @@ from engine.quantization.ranges import Range
 from engine.quantization.table import Row
 from engine.quantization.traffic import keeping
 from engine.summaries import Finding
-from engine.tuning.lint_subject import Subject, counted, extent, listed, steps
+from engine.tuning.lint.subject import Subject, counted, extent, listed, steps
 
 # A part of a join that spans 1/16 of the widest keeps 16 of 255 steps, hardly 30 dB for values spread evenly.
 JOIN_RATIO = 16.0
