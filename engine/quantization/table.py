@@ -63,7 +63,7 @@ class Table:
         row = next((r for n in (tensor, *_twins(tensor)) if (r := self.rows.get(n)) and r.dtype in GRIDS), None)
         if row is None:
             row = self.rows.get(tensor)
-            if row is None or not math.isfinite(row.max - row.min) or row.min == row.max:
+            if row is None or not math.isfinite(row.max - row.min) or row.min == row.max == 0.0:
                 return None
         elif row.dtype == precision:
             return row
