@@ -226,9 +226,10 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class TuneReport:
-    """What `tune` found: the model as it was, and candidates none of which is beaten in both cost and noise, the
-    cheapest first. `chosen` is the index of the one that the wish asks for, -1 for none; `reached` whether it fulfils
-    the wish; `complete` is False when the search was cancelled."""
+    """What `tune` found: the model as it was, and candidates none of which is beaten in cost, noise and cosine together,
+    the cheapest first. `chosen` is the index of the cheapest that fulfils the wish, or of the one with the least noise
+    where none does; -1 where there is none, or none is needed. `reached` is whether the wish is fulfilled; `complete`
+    is False when the search was cancelled. `samples` is how many judged."""
 
     base: Quality
     candidates: tuple[Candidate, ...]

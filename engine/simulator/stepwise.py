@@ -58,6 +58,8 @@ class Stepwise:
         cores = os.cpu_count() or 1
         self._workers = max(1, min(cores, len(samples)))
         self._threads = max(1, cores // self._workers)
+        # Starting threads for each layer would take as long as a small model runs.
+        self._pool = ThreadPoolExecutor(self._workers)
         self._keep = keep
         self._buffers = Buffers()
         self._samples = [_aligned(quantized, sample, self._buffers) for sample in samples]
@@ -254,8 +256,7 @@ class Stepwise:
             for sample in range(len(self._samples)):
                 run_sample(sample)
         else:
-            with ThreadPoolExecutor(self._workers) as pool:
-                list(pool.map(run_sample, range(len(self._samples))))
+            list(self._pool.map(run_sample, range(len(self._samples))))
 
     def _run_unit(self, sample: int, unit: Unit, form: Form, made: tuple[bool, ...], into: dict[str, Array]) -> None:
         place = (sample, into is self._kept[sample], made)

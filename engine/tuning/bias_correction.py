@@ -48,7 +48,8 @@ class BiasCorrector:
         nodes = [node for layer in quantized.layers for node in layer.nodes if _correctable(node)]
         if progress is not None:
             progress.step("correct", 0, len(quantized.layers))
-        means = _means(_float_meter(quantized.model, nodes), samples) if nodes else []
+        self._pool = ThreadPoolExecutor(os.cpu_count())
+        means = self._measured(_float_meter(quantized.model, nodes), samples) if nodes else []
         self._means = dict(zip(map(_name, nodes), means, strict=True))
         self._stepwise = Stepwise(quantized, samples, run=False, keep=keep)
         self._meters: dict[Hashable, onnxruntime.InferenceSession] = {}
@@ -86,7 +87,7 @@ class BiasCorrector:
         uncorrected = now.changed(biases=biases)
         stepwise = self._stepwise
         feeds = [{source: stepwise.value(sample, source)} for sample in range(stepwise.samples)]
-        found = _means(self._meter(layer, node, uncorrected), feeds)[0]
+        found = self._measured(self._meter(layer, node, uncorrected), feeds)[0]
         change = _without_noise(self._means[name] - found)
         if not np.isfinite(change).all():
             return uncorrected
@@ -108,6 +109,11 @@ class BiasCorrector:
             _give_means(builder, made[name], node)
             self._meters[key] = _session(builder)
         return self._meters[key]
+
+    def _measured(self, session: onnxruntime.InferenceSession, feeds: Sequence[Sample]) -> list[Array]:
+        """For each output of `session` its values [samples, channels], float64."""
+        found = list(self._pool.map(lambda feed: run(session, None, dict(feed)), feeds))
+        return [np.stack(means).astype(np.float64) for means in zip(*found, strict=True)]
 
 
 def _without_noise(changes: Array) -> Array:
@@ -157,13 +163,6 @@ def _give_means(builder: GraphBuilder, raw: str, node: ir.Node) -> None:
     others = [axis for axis in range(len(static_shape(node.outputs[0]))) if axis != 1]
     axes = builder.array(f"axes.{len(others)}", np.array(others, np.int64))
     builder.output(builder.node("ReduceMean", [raw, axes], f"{raw}.mean", keepdims=0))
-
-
-def _means(session: onnxruntime.InferenceSession, feeds: Sequence[Sample]) -> list[Array]:
-    """For each output of `session` its values [samples, channels], float64."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(lambda feed: run(session, None, dict(feed)), feeds))
-    return [np.stack(means).astype(np.float64) for means in zip(*found, strict=True)]
 
 
 def _name(node: ir.Node) -> str:

@@ -52,7 +52,7 @@ class Bundles:
         for wishes in remedies:
             makers = (self._quantized.makers.get(tensor) for tensor in wishes)
             names = (layer.name if layer else tensor for layer, tensor in zip(makers, wishes, strict=True))
-            found[frozenset(names) & self._wishes.keys()] = None
+            found[frozenset(names).intersection(self._wishes)] = None
         return [units for units in found if units]
 
     def noise(self, units: Units) -> float:

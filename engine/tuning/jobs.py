@@ -1,8 +1,9 @@
 """Work that an executor may do elsewhere: a quantized model and its samples as a parcel, and jobs done with it.
 
 Any object with `submit(function, *arguments)` that gives back futures will do: the pools of `concurrent.futures`, or a
-cluster's. Jobs are functions of a module; a parcel travels as ONNX bytes, cfg text and arrays. Results do not depend on
-where or in what order jobs are done.
+cluster's. Processes must be spawned, not forked: ONNX Runtime's threads do not survive a fork. Jobs are functions of a
+module; a parcel travels as ONNX bytes, cfg text and arrays. Results do not depend on where or in what order jobs are
+done.
 """
 
 from __future__ import annotations
@@ -91,19 +92,18 @@ def run_jobs(
     job: Callable[..., _Result],
     arguments: Sequence[tuple[Any, ...]],
     executor: Executor | None,
-    told: Callable[[int], None] = lambda done: None,
+    take: Callable[[int, _Result], None] = lambda index, result: None,
 ) -> list[_Result]:
     """The results of `job` for each of `arguments`, in order; without an executor, one after the other here.
 
-    `told` hears how many are done and may raise, which calls off those that wait.
+    `take` hears each result in that order and may raise, which calls off the jobs that wait.
     """
     results: list[_Result] = []
-    told(0)
     futures = [] if executor is None else [executor.submit(job, *one) for one in arguments]
     try:
         for index, one in enumerate(arguments):
             results.append(futures[index].result() if futures else job(*one))
-            told(index + 1)
+            take(index, results[-1])
     finally:
         for future in futures:
             future.cancel()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Mapping, Sequence
 
-from engine.analysis.judging import Judge
+from engine.analysis.judging import Judge, judged
 from engine.cost.cycles import RelativeCost
 from engine.errors import Cancelled, DatasetError, QuantizationError
+from engine.graph.query import static_shape, tensors
 from engine.progress import Progress
 from engine.quantization.quantized import Array, Quantized
 from engine.quantization.samples import Sample, held_out, spread
@@ -34,11 +36,11 @@ _STEP = 0.1
 # How often a set that fulfils the wish is thinned out.
 _THINNED = 2
 # Layers that a search without other limits may change, as a share of all.
-_MOST_LAYERS = 0.5
+_MOST_LAYERS = 0.25
 # Fewer samples make means of channels that hold for no others.
 _CORRECTED = 4
-# Samples on which each source is traced; the more are measured on.
-_TRACED = 1
+# Sources are traced on as few samples as give so many judged values: a pair of scores says little of what moves it.
+_TRACED_VALUES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +129,7 @@ def tune(
     except Cancelled:
         if search.base is None:
             raise
+        search.keep_best()
         complete = False
     return search.tuned(complete)
 
@@ -194,11 +197,18 @@ class _Search:
             self._thin_out(best)
 
     def _traced(self, precision: str) -> Bundles:
-        samples = self._samples.search[:_TRACED]
+        shapes = {v.name: static_shape(v) for v in tensors(self._quantized.model.graph)}
+        values = sum(math.prod(shapes[name]) for name in {one.tensor for one in judged(self._quantized)})
+        samples = self._samples.search[: max(1, math.ceil(_TRACED_VALUES / max(1, values)))]
         noises = measure_sources(
             self._quantized, samples, self._progress, corrected=self._correct, executor=self._executor
         )
         return Bundles(self._quantized, precision, self._target, error_sources(self._quantized), noises)
+
+    def keep_best(self) -> None:
+        """Make a candidate of the best set so far, though the search was cancelled before it came to that."""
+        if self._tried:
+            self._verify(min(self._tried.values(), key=lambda one: one.quality.noise))
 
     def _promising(self, units: Units) -> list[Units]:
         """The sets that go beyond `units` with the most predicted gain for their effort, grown to where it counts."""
@@ -276,16 +286,15 @@ class _Search:
         """Measure each of `sets` on the samples of the search, with biases corrected for it."""
         new = [one for one in dict.fromkeys(sets) if one not in self._tried]
         tables = [self._table(units) for units in new]
-        count = len(self._tried)
-        results = run_jobs(
-            _try,
-            [(self._parcel, table.wishes) for table in tables],
-            self._executor,
-            lambda done: self._progress.step("search", count + done, 0),
-        )
-        for units, table, (quality, biases) in zip(new, tables, results, strict=True):
-            model = self._quantized.changed(table=table, biases=biases)
-            self._tried[units] = _Tried(units, model, quality)
+
+        def take(index: int, result: tuple[Quality, dict[str, Array]]) -> None:
+            quality, biases = result
+            model = self._quantized.changed(table=tables[index], biases=biases)
+            self._tried[new[index]] = _Tried(new[index], model, quality)
+            self._progress.step("search", len(self._tried), 0)
+
+        self._progress.step("search", len(self._tried), 0)
+        run_jobs(_try, [(self._parcel, table.wishes) for table in tables], self._executor, take)
         return [self._tried[units] for units in sets]
 
     def _verify(self, tried: _Tried) -> Quality:
@@ -293,28 +302,32 @@ class _Search:
         if tried.units not in self._verified:
             model = tried.model
             arguments = (self._parcel, model.table.wishes, model.corrections.biases)
-            (quality,) = run_jobs(_verify, [arguments], self._executor, lambda done: self._progress.check())
+            (quality,) = run_jobs(_verify, [arguments], self._executor)
             wishes, layers = self._bundles.wishes(tried.units), self._bundles.layers(tried.units)
             candidate = Candidate(wishes, layers, self._extra(tried.units), quality)
             self._verified[tried.units] = candidate, model
         return self._verified[tried.units][0].quality
 
     def tuned(self, complete: bool) -> Tuned:
-        """The candidates that none beats in both cost and noise, cheapest first, and which of them is wished for."""
+        """The candidates that none beats, cheapest first, and which of them is wished for."""
         assert self.base is not None
         found = list(self._verified.values())
         front = [one for one in found if not self._beaten(one[0], [candidate for candidate, _ in found])]
         front.sort(key=lambda one: (one[0].cost, one[0].quality.noise))
         candidates = tuple(candidate for candidate, _ in front)
-        fulfilling = [i for i, candidate in enumerate(candidates) if self._fulfils(candidate.quality)]
-        reached = self._fulfils(self.base) or bool(fulfilling)
-        chosen = -1 if self._fulfils(self.base) else fulfilling[0] if fulfilling else len(candidates) - 1
+        fulfilling = [index for index, one in enumerate(candidates) if self._fulfils(one.quality)]
+        enough = self._fulfils(self.base)
+        # Where nothing fulfils the wish, the best that there is.
+        quietest = sorted(range(len(candidates)), key=lambda index: candidates[index].quality.noise)
+        chosen = -1 if enough else next(iter([*fulfilling, *quietest]), -1)
         seconds = time.perf_counter() - self._started
-        report = TuneReport(self.base, candidates, chosen, reached, complete, len(self._samples.judge), seconds)
+        report = TuneReport(
+            self.base, candidates, chosen, enough or bool(fulfilling), complete, len(self._samples.judge), seconds
+        )
         return Tuned(report, tuple(model for _, model in front))
 
     def _beaten(self, one: Candidate, all_of_them: Sequence[Candidate]) -> bool:
-        """Whether another, or the model as it is, takes no more and is better in nothing less than everything."""
+        """Whether another, or the model as it is, takes no more time and is no worse in noise and cosine."""
         assert self.base is not None
         rivals = [(other.cost, other.quality) for other in all_of_them if other is not one]
         return any(

@@ -214,8 +214,9 @@ def measure_sources(
     count = len(error_sources(quantized))
     parcel = Parcel(quantized, samples)
     chunks = [(parcel, start, min(start + _CHUNK, count), corrected) for start in range(0, count, _CHUNK)]
+    progress.step("trace errors", 0, count)
     results = run_jobs(
-        _measure, chunks, executor, lambda done: progress.step("trace errors", min(done * _CHUNK, count), count)
+        _measure, chunks, executor, lambda index, noises: progress.step("trace errors", chunks[index][2], count)
     )
     return [noise for chunk in results for noise in chunk]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -161,7 +162,15 @@ class InOrder(Executor):
         return future
 
 
-@pytest.mark.parametrize("make", [InOrder, lambda: ThreadPoolExecutor(2), lambda: ProcessPoolExecutor(2)])
+def processes() -> Executor:
+    """Spawned ones: ONNX Runtime's threads do not survive a fork."""
+    return ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
+
+
+EXECUTORS = [InOrder, lambda: ThreadPoolExecutor(2), processes]
+
+
+@pytest.mark.parametrize("make", EXECUTORS)
 def test_any_executor_finds_the_same(subject: Subject, make: Callable[[], Executor]) -> None:
     def plain(found: SourceMap) -> object:
         return found.parts, found.sources, found.total
