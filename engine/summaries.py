@@ -226,10 +226,13 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class TuneReport:
-    """What `tune` found: the model as it was, and candidates none of which is beaten in cost, noise and cosine together,
-    the cheapest first. `chosen` is the index of the cheapest that fulfils the wish, or of the one with the least noise
-    where none does; -1 where there is none, or none is needed. `reached` is whether the wish is fulfilled; `complete`
-    is False when the search was cancelled. `samples` is how many judged."""
+    """What `tune` found: the model as it was, and candidates that none beats in cost, noise and cosine together, the
+    cheapest first.
+
+    `chosen` is the index of the cheapest that fulfils the wish, or of the one with the least noise where none does; -1
+    where there is none, or none is needed. `reached` is whether the wish is fulfilled; `complete` is False when the
+    search was cancelled. `samples` is how many judged.
+    """
 
     base: Quality
     candidates: tuple[Candidate, ...]
