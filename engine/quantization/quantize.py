@@ -40,15 +40,15 @@ def quantize(
     the model.
 
     ranges: how a tensor's range comes from its statistics, one of recipes.RANGES. headroom: whether ranges that were
-    seen through few values are widened. Tensors whose parameters came with the source model keep them. Raises
-    QuantizationError where `statistics` lack the histograms that `ranges` needs.
+    seen through few values are widened, and inputs of a Sigmoid keep theirs. Tensors whose parameters came with the
+    source model keep them. Raises QuantizationError where `statistics` lack the histograms that `ranges` needs.
     """
     starting = statistics.ranges
     if ranges != "minmax":
         starting = clipped_ranges(model, layers, statistics, ranges, config.precision)
     if headroom:
         starting = with_headroom(model, starting, statistics.samples)
-    used = share_ranges(model, starting)
+    used = share_ranges(model, starting, frozenset({"Sigmoid"}) if headroom else frozenset())
     half = final_softmax(model) if "float16" in config.target.precisions else set()
     return _fill(model, layers, used, statistics.ranges, half, config.precision)
 

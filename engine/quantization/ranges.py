@@ -28,6 +28,7 @@ _SATURATION: dict[str, Range] = {"Sigmoid": (-7.0, 7.0), "Tanh": (-_TANH, _TANH)
 class _Ranges:
     use: dict[str, Range]
     clip: dict[str, Range]
+    whole: frozenset[str] = frozenset()
 
     def set(self, value: ir.Value, new: Range) -> None:
         name = value.name or ""
@@ -39,15 +40,18 @@ class _Ranges:
         return self.use.get(value.name or "") if value is not None else None
 
 
-def share_ranges(model: ir.Model, starting: Mapping[str, Range]) -> dict[str, Range]:
+def share_ranges(
+    model: ir.Model, starting: Mapping[str, Range], whole: frozenset[str] = frozenset()
+) -> dict[str, Range]:
     """The range in use of every tensor, given those that calibration or a clipping criterion starts from.
 
     Against the flow: a tensor that only one Relu, Clip, MaxPool, Slice, linear Resize or reordering reads takes its
     reader's output range; one that only saturating activations read is clipped to where one of them is not flat.
     With the flow: reorderings, nearest Resize, AveragePool and a MaxPool whose input has other readers take their
     input's range; Concat takes the union of its inputs'. Inputs and outputs of the graph keep what they start from.
+    Inputs of the operators `whole` are not clipped, however saturating.
     """
-    ranges = _Ranges(dict(starting), {})
+    ranges = _Ranges(dict(starting), {}, whole)
     nodes = list(model.graph)
     for node in reversed(nodes):
         _against_the_flow(node, ranges)
@@ -61,7 +65,7 @@ def _against_the_flow(node: ir.Node, ranges: _Ranges) -> None:
     if source is None or ranges.get(source) is None or source.is_graph_output() or source.is_graph_input():
         return
     out = ranges.get(node.outputs[0])
-    saturation = _saturation(source)
+    saturation = _saturation(source, ranges.whole)
     if saturation != _WITHOUT_END:
         name = source.name or ""
         low, high = ranges.use[name]
@@ -76,12 +80,14 @@ def _against_the_flow(node: ir.Node, ranges: _Ranges) -> None:
             ranges.set(source, out)
 
 
-def _saturation(value: ir.Value) -> Range:
+def _saturation(value: ir.Value, whole: frozenset[str]) -> Range:
     """Where at least one of the activations that read `value` is not flat; without end if anything else reads it."""
     low, high = math.inf, -math.inf
     for use in value.uses():
         one = _SATURATION.get(use.node.op_type, _WITHOUT_END)
-        if use.node.op_type == "HardSigmoid":
+        if use.node.op_type in whole:
+            one = _WITHOUT_END
+        elif use.node.op_type == "HardSigmoid":
             alpha, beta = float(attribute(use.node, "alpha", 0.2)), float(attribute(use.node, "beta", 0.5))
             if alpha > 0:
                 one = float(np.float32(-beta / alpha)), float(np.float32((1 - beta) / alpha))
