@@ -12,14 +12,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from engine.api_calls import LOG, Console, log_check, log_error, stages, toolkit_call
+from engine.api_boards import (
+    NPU_CORE_0,
+    NPU_CORE_0_1,
+    NPU_CORE_0_1_2,
+    NPU_CORE_1,
+    NPU_CORE_2,
+    NPU_CORE_AUTO,
+    check_core_mask,
+    refuse_board,
+)
+from engine.api_calls import LOG, Console, log_build, log_check, log_error, log_proposal, stages, toolkit_call
 from engine.config import Config
-from engine.errors import ConfigError, EngineError, InputError, NotYetError, OrderError, nearest
+from engine.errors import ConfigError, EngineError, InputError, NotYetError, OrderError
 from engine.progress import Progress
 from engine.session import Session
 from engine.session_state import Array
 from engine.summaries import ModelSummary
-from engine.targets import find_target
 
 __all__ = [
     "NPU_CORE_0",
@@ -30,22 +39,6 @@ __all__ = [
     "NPU_CORE_AUTO",
     "RKNN",
 ]
-
-# One bit a core, as the board's C interface numbers them.
-NPU_CORE_AUTO = 0
-NPU_CORE_0 = 1
-NPU_CORE_1 = 2
-NPU_CORE_2 = 4
-NPU_CORE_0_1 = NPU_CORE_0 | NPU_CORE_1
-NPU_CORE_0_1_2 = NPU_CORE_0 | NPU_CORE_1 | NPU_CORE_2
-_CORE_MASKS = {
-    NPU_CORE_AUTO: "NPU_CORE_AUTO",
-    NPU_CORE_0: "NPU_CORE_0",
-    NPU_CORE_1: "NPU_CORE_1",
-    NPU_CORE_2: "NPU_CORE_2",
-    NPU_CORE_0_1: "NPU_CORE_0_1",
-    NPU_CORE_0_1_2: "NPU_CORE_0_1_2",
-}
 
 
 class RKNN:
@@ -86,11 +79,15 @@ class RKNN:
         target_platform: str | None = None,
         custom_string: str | None = None,
         custom_stirng: str | None = None,
+        equalization: bool | None = None,
+        bias_correction: bool | None = None,
     ) -> int:
         """Set the model's parameters; see `engine.config.Config` for each. None leaves the default.
 
-        `custom_stirng` is the guide's own spelling of `custom_string`. Returns 0, or -1 and nothing is changed. After a
-        load the model is loaded again under the new parameters, and has to be built again.
+        `custom_stirng` is the guide's own spelling of `custom_string`; the last two are not the toolkit's.
+
+        Returns 0, or -1 and nothing is changed. After a load the model is loaded again under the new parameters, and
+        has to be built again.
         """
         if custom_string is not None and custom_stirng is not None:
             raise ConfigError("given as custom_string and as custom_stirng", where="custom_string", hint="give one")
@@ -106,6 +103,8 @@ class RKNN:
                 "optimization_level": optimization_level,
                 "target_platform": target_platform,
                 "custom_string": custom_string if custom_string is not None else custom_stirng,
+                "equalization": equalization,
+                "bias_correction": bias_correction,
             }
         )
         if self._load_again is None:
@@ -181,9 +180,7 @@ class RKNN:
                 do_quantization=bool(do_quantization), dataset=dataset, rknn_batch_size=batch, progress=progress
             )
         self._built = built.precision
-        LOG.info("build: %s, %d tensors, %d samples", built.precision, built.tensors, built.samples)
-        for note in built.notes:
-            LOG.info("build: %s", note)
+        log_build("build", built)
         return 0
 
     @toolkit_call(-1)
@@ -217,11 +214,8 @@ class RKNN:
         `device_id`, `perf_debug`, `eval_mem`, `async_mode` and `core_mask` mean nothing to the simulator.
         """
         session = self._ready()
-        if core_mask not in _CORE_MASKS:
-            raise ConfigError(
-                f"{core_mask!r} is not a choice", where="core_mask", hint=nearest("", _CORE_MASKS.values())
-            )
-        _refuse_board(target, session.config)
+        check_core_mask(core_mask)
+        refuse_board(target, session.config)
         if device_id is not None:
             LOG.warning("init_runtime: device_id is ignored without a target")
         ignored = {"perf_debug": perf_debug, "eval_mem": eval_mem, "async_mode": async_mode, "core_mask": core_mask}
@@ -267,7 +261,7 @@ class RKNN:
             raise OrderError("a float16 build has no quantization error to analyse", hint="build with do_quantization")
         if isinstance(inputs, (str, bytes, os.PathLike)):
             raise InputError("inputs is one path, not a list of paths", where="inputs", hint=f"inputs=[{inputs!r}]")
-        _refuse_board(target, session.config)
+        refuse_board(target, session.config)
         with stages("accuracy_analysis") as progress:
             report = session.analyze(inputs, output_dir=output_dir, progress=progress)
         for warning in report.warnings:
@@ -300,13 +294,43 @@ class RKNN:
         proposal: bool = False,
         proposal_dataset_size: int = 1,
     ) -> int:
-        """Write the quantization table for editing. Not in this version: returns -1."""
-        raise NotYetError("hybrid quantization is not supported by this version", hint="build quantizes all layers")
+        """Quantize, and write {model}.model, {model}.data and {model}.quantization.cfg here, to be edited.
+
+        `proposal`: list layers that are worth a higher precision in the cfg, found on `proposal_dataset_size` samples.
+        The model is then built as that cfg says. Returns 0 or -1.
+        """
+        session = self._loaded()
+        if self._load_again is None:
+            raise OrderError("the model is built already", hint="load the source model")
+        if dataset is None:
+            raise ConfigError("needs calibration samples", where="dataset", hint="a text file lists them, one a line")
+        batch = 1 if rknn_batch_size is None else rknn_batch_size
+        with stages("hybrid_quantization_step1") as progress:
+            summary = session.hybrid_step1(
+                dataset,
+                rknn_batch_size=batch,
+                proposal=bool(proposal),
+                proposal_dataset_size=proposal_dataset_size,
+                progress=progress,
+            )
+        self._built, self._running = summary.build.precision, False
+        log_build("hybrid_quantization_step1", summary.build)
+        log_proposal("hybrid_quantization_step1", summary)
+        return 0
 
     @toolkit_call(-1)
     def hybrid_quantization_step2(self, model_input: str, data_input: str, model_quantization_cfg: str) -> int:
-        """Build from an edited quantization table. Not in this version: returns -1."""
-        raise NotYetError("hybrid quantization is not supported by this version", hint="build quantizes all layers")
+        """Build from what step 1 wrote, with custom_quantize_layers and ranges as edited. Returns 0 or -1.
+
+        Nothing need be called before, not even config: the settings are those of step 1.
+        """
+        session = Session(self._config)
+        with stages("hybrid_quantization_step2") as progress:
+            built = session.hybrid_step2(model_input, data_input, model_quantization_cfg, progress=progress)
+        self._take(session, built=built.precision)
+        self._load_again = None
+        log_build("hybrid_quantization_step2", built)
+        return 0
 
     @toolkit_call(([], []))
     def list_devices(self) -> tuple[list[str], list[str]]:
@@ -373,19 +397,4 @@ class _Loader(Protocol):
 def _no_front_end(framework: str, path: object) -> NotYetError:
     return NotYetError(
         f"{framework} models are not supported by this version", where=str(path), hint="export the model to ONNX"
-    )
-
-
-def _refuse_board(target: str | None, config: Config) -> None:
-    if target is None:
-        return
-    chip = find_target(target).name
-    if chip != config.target_platform:
-        raise ConfigError(
-            f"the model is for {config.target_platform}, not for {chip}",
-            where="target",
-            hint="see config(target_platform)",
-        )
-    raise NotYetError(
-        "boards are not supported by this version", where=f"target={chip}", hint="target=None runs the simulator"
     )

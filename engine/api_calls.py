@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 
 from engine.errors import ConfigError, EngineError, FileError, InputError, OrderError, nearest
 from engine.progress import Progress
+from engine.summaries import BuildSummary, HybridSummary
 
 ENGINE = logging.getLogger("engine")
 LOG = logging.getLogger("engine.api")
@@ -99,6 +100,28 @@ def log_error(call: str, error: EngineError, *, traceback: bool = False) -> None
 def log_check(name: str, cosine: float, euclidean: float) -> None:
     """The line of one graph pass under verbose='Debug'."""
     LOG.debug("check results: %s cosine %.6f euclidean %.6f", name, cosine, euclidean)
+
+
+def log_build(call: str, built: BuildSummary) -> None:
+    """How a model was built, and what else there is to say of it."""
+    recipe = f" by {built.recipe}" if built.recipe else ""
+    LOG.info("%s: %s%s, %d tensors, %d samples", call, built.precision, recipe, built.tensors, built.samples)
+    for one in built.candidates:
+        LOG.info("%s: tried %s: cosine %.5f, noise %.5f", call, one.recipe, one.cosine, one.noise)
+    for note in built.notes:
+        LOG.info("%s: %s", call, note)
+
+
+def log_proposal(call: str, summary: HybridSummary) -> None:
+    """The files that step 1 of hybrid quantization wrote, and the layers that it proposed."""
+    report = summary.proposal
+    if report is not None and report.chosen >= 0:
+        best = report.candidates[report.chosen]
+        text = "%s: proposed %d layers, cosine %.5f to %.5f"
+        LOG.info(text, call, len(best.layers), report.base.cosine, best.quality.cosine)
+    elif report is not None:
+        LOG.info("%s: proposed nothing, cosine %.5f", call, report.base.cosine)
+    LOG.info("%s: wrote %s, %s, %s", call, summary.model, summary.data, summary.cfg)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""The headless commands `build`, `infer`, `analyze`, `inspect` and `demo`: their arguments, errors and exit codes.
+"""Runs one headless command: its errors become messages and exit codes.
 
-Exit codes: 0 done, 1 the job failed, 2 the command line is wrong, 130 cancelled, 143 and 129 cancelled by SIGTERM and
-SIGHUP. Importing this module and asking for help load neither numpy nor ONNX.
+Exit codes: 0 done, 1 the job failed, 2 the command line is wrong, 130 cancelled (`tune` has then written the best that
+it found), 143 and 129 cancelled by SIGTERM and SIGHUP. Importing this module and asking for help load neither numpy nor
+ONNX.
 """
 
 from __future__ import annotations
@@ -19,66 +20,11 @@ from typing import NoReturn
 
 from engine.cli_console import Console, print_result, printable
 from engine.cli_errors import in_options
-from engine.cli_options import UsageError, add_job_arguments, expand_arguments, flags
+from engine.cli_options import UsageError
+from engine.cli_verbs import VERBS, verb_parser
 from engine.errors import Cancelled, EngineError, nearest
 
 PROGRAM = "python -m engine"
-
-VERBS = {
-    "build": "convert and quantize a model into a package",
-    "infer": "run a model or package on the simulator",
-    "analyze": "compare the quantized model with the float model, layer by layer",
-    "inspect": "show a model's inputs, outputs and layers",
-    "demo": "build, analyse and score the bundled model",
-}
-
-_USAGES = {
-    "build": "MODEL (--dataset FILE | --float16) [-o OUT.rknn] [options]",
-    "infer": "MODEL FILE [FILE ...] [--save OUT.npz] [options]",
-    "analyze": "MODEL [--dataset FILE] [--sample FILE ...] [options]",
-    "inspect": "MODEL [options]",
-    "demo": "[--headless] [--worst N] [options]",
-}
-
-_EXAMPLES = {
-    "build": """\
-  {program} build mobilenet.onnx --dataset photos.txt --mean 128,128,128 --std 128,128,128 --target rk3588
-  {program} build detector.onnx --float16 --input-size 1,3,480,480 -o detector-fp16.rknn
-  {program} build model.onnx --config model.yaml --json""",
-    "infer": """\
-  {program} infer model.rknn photo.jpg
-  {program} infer model.onnx --float16 --mean 128,128,128 --std 128,128,128 photo.jpg
-  {program} infer two-inputs.rknn left.npy right.npy --data-format nchw --save outputs.npz""",
-    "analyze": """\
-  {program} analyze model.onnx --dataset photos.txt --worst 10
-  {program} analyze model.rknn --sample photo.jpg --json > report.json""",
-    "inspect": """\
-  {program} inspect model.onnx
-  {program} inspect dynamic.onnx --input-size 1,3,224,224
-  {program} inspect model.rknn --json""",
-    "demo": """\
-  {program} demo --worst 5
-  {program} demo --json""",
-}
-
-
-class Parser(argparse.ArgumentParser):
-    """Raises UsageError instead of ending the process."""
-
-    def error(self, message: str) -> NoReturn:
-        """Called by argparse for every fault it finds."""
-        raise UsageError(message, hint=f"see {self.prog} --help")
-
-    def parse_words(self, words: Sequence[str]) -> argparse.Namespace:
-        """Parse `words` whatever the order of options and files. Raises UsageError with the nearest option's name."""
-        arguments, unknown = self.parse_known_intermixed_args(expand_arguments(words))
-        if unknown:
-            options = [name for name in self._option_string_actions if name.startswith("--")]
-            flag = unknown[0].partition("=")[0]
-            if flag.startswith("-"):
-                raise UsageError(f"unknown option {flag}", hint=nearest(flag, options))
-            raise UsageError(f"unexpected argument {unknown[0]!r}", hint=f"see {self.prog} --help")
-        return arguments
 
 
 class Terminated(KeyboardInterrupt):
@@ -181,62 +127,6 @@ def version_text() -> str:
         return "rknn-tui (not installed, run from its source)"
 
 
-def verb_parser(verb: str, program: str) -> Parser:
-    """The arguments of one command."""
-    parser = Parser(
-        prog=f"{program} {verb}",
-        usage=f"{program} {verb} {_USAGES[verb]}",
-        description=VERBS[verb][0].upper() + VERBS[verb][1:] + ".",
-        epilog="examples:\n" + _EXAMPLES[verb].format(program=program),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    if verb != "demo":
-        parser.add_argument(
-            "model", metavar="MODEL", help="an .onnx model" if verb == "build" else "a model or package"
-        )
-    if verb == "build":
-        parser.add_argument("-o", "--out", metavar="OUT.rknn", help="the package (default: MODEL's name, here)")
-    elif verb == "infer":
-        parser.add_argument("files", nargs="*", metavar="FILE", help="jpg, png, bmp or npy, one for each model input")
-        parser.add_argument("--image", action="append", metavar="FILE", help="a further input file")
-        parser.add_argument(
-            "--data-format", choices=("nhwc", "nchw"), default="nhwc", help="layout of npy files (default nhwc)"
-        )
-        parser.add_argument(
-            "--pass-through",
-            action="append",
-            type=flags,
-            metavar="YES,NO",
-            help="feed files without mean and std; bare for all of them, or --pass-through=yes,no for each",
-        )
-        parser.add_argument("--save", metavar="OUT.npz", help="write the outputs to a file")
-    elif verb == "analyze":
-        parser.add_argument(
-            "--sample",
-            action="extend",
-            nargs="+",
-            metavar="FILE",
-            help="the sample, one file for each model input (default: the dataset's first)",
-        )
-        parser.add_argument(
-            "--output-dir", default="snapshot", metavar="DIR", help="where all tensors are written (default snapshot)"
-        )
-    elif verb == "demo":
-        parser.add_argument("--headless", action="store_true", help="do not open the app, also on a terminal")
-    if verb in ("analyze", "demo"):
-        parser.add_argument(
-            "--worst", type=_count, metavar="N", help="show only the N layers with the lowest single cosine"
-        )
-    if verb != "demo":
-        add_job_arguments(parser)
-    screen = parser.add_argument_group("what is shown")
-    screen.add_argument("--json", action="store_true", help="print one JSON document")
-    screen.add_argument("-v", "--verbose", action="store_true", help="show stages, seconds and tracebacks")
-    screen.add_argument("-q", "--quiet", action="store_true", help="show no progress")
-    return parser
-
-
 def _run(words: list[str], program: str) -> int:
     if not words:
         raise UsageError("no command", hint=f"{', '.join(VERBS)}; see {program} --help")
@@ -253,14 +143,17 @@ def _run(words: list[str], program: str) -> int:
         raise UsageError(f"unknown command {verb!r}", hint=nearest(verb, VERBS))
     arguments = verb_parser(verb, program).parse_words(words[1:])
     with Console(as_json=arguments.json, verbose=arguments.verbose, quiet=arguments.quiet) as console:
-        from engine import cli_jobs
+        from engine import cli_demo, cli_jobs, cli_tuning
 
         jobs: dict[str, Callable[[argparse.Namespace, Console], int]] = {
             "build": cli_jobs.build,
             "infer": cli_jobs.infer,
             "analyze": cli_jobs.analyze,
+            "lint": cli_tuning.lint,
+            "tune": cli_tuning.tune,
+            "hybrid": cli_tuning.hybrid,
             "inspect": cli_jobs.inspect,
-            "demo": cli_jobs.demo,
+            "demo": cli_demo.demo,
         }
         with in_options(getattr(arguments, "model", "")):
             return jobs[verb](arguments, console)
@@ -277,7 +170,8 @@ def _report(error: EngineError, as_json: bool, *, kind: str = "") -> None:
         text = f"error: {error.where}: {error.what}" if error.where else f"error: {error.what}"
     lines = [text, f"hint: {error.hint}"] if error.hint else [text]
     for line in lines:
-        print(printable(line), file=sys.stderr)
+        # Several faults stand on lines of their own, with an indent.
+        print("\n  ".join(map(printable, line.split("\n  "))), file=sys.stderr)
 
 
 def _unexpected(error: Exception, verbose: bool) -> EngineError:
@@ -287,9 +181,3 @@ def _unexpected(error: Exception, verbose: bool) -> EngineError:
         return EngineError("out of memory", hint="a smaller model, batch or input size needs less")
     hint = "" if verbose else "run it again with -v for the traceback"
     return EngineError(f"unexpected {type(error).__name__}: {error}", hint=hint)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive integer, got {text!r}")
-    return int(text)

@@ -19,6 +19,7 @@ _OPTION_OF_ARGUMENT = OPTION_OF_SETTING | {
     "data_format": "--data-format",
     "inputs_pass_through": "--pass-through",
     "output_dir": "--output-dir",
+    "proposal_dataset_size": "--proposal",
 }
 _OF_THE_MODEL = ("inputs", "input_size_list", "outputs", "rknn_batch_size")
 # A Python argument in a hint: `outputs`, or rknn_batch_size=1, or the one that no other word looks like.

@@ -5,20 +5,28 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import io
-import os
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from engine import ort
 from engine.cli_console import Console, screen_width
-from engine.cli_errors import in_options
-from engine.cli_options import JobOptions, UsageError, job_options
+from engine.cli_options import UsageError, job_options
+from engine.cli_sessions import (
+    build_hybrid,
+    build_model,
+    check_folder,
+    check_readable,
+    check_result,
+    dataset_of,
+    load,
+    ready,
+    require_precision,
+)
 from engine.cli_text import (
     accuracy_text,
     build_text,
@@ -29,39 +37,48 @@ from engine.cli_text import (
     table,
     worst_layers,
 )
-from engine.config import Config
-from engine.errors import ConfigError, EngineError, FileError, InputError, ModelError
+from engine.cli_tuning_text import recipes_text, sources_text
+from engine.errors import ConfigError, EngineError, InputError, ModelError
 from engine.files.writing import replacing
 from engine.frontends import onnx_file
-from engine.quantization.dataset import Dataset, read_sample
-from engine.quantization.preprocessing import InputSpec, input_specs
+from engine.quantization.dataset import read_sample
+from engine.quantization.preprocessing import input_specs
 from engine.session import Session
 from engine.session_state import Array
-from engine.summaries import BuildSummary, ModelSummary
+from engine.summaries import ModelSummary
 
 _TOP = 5
-# Bytes, in every common file system.
-_LONGEST_NAME = 255
 
 
 def build(arguments: argparse.Namespace, console: Console) -> int:
-    """`build MODEL`: a package from a model."""
+    """`build MODEL`: a package from a model, or from the files of hybrid quantization."""
     options = job_options(arguments)
-    _require_precision(options, arguments.model)
-    output = Path(arguments.out) if arguments.out else Path.cwd() / f"{Path(arguments.model).stem}.rknn"
-    _check_writable(output, "--out")
-    if output.exists() and Path(arguments.model).exists() and output.samefile(arguments.model):
-        raise UsageError("would replace the model itself", where="--out", hint="name another file")
-    session = Session(options.config)
-    model = _load(session, arguments.model, options, console)
-    if model.built:
-        raise ModelError("is a package, built already", where=arguments.model, hint="build from the source model")
-    built = _build(session, options, console)
+    model = Path(arguments.model)
+    output = Path(arguments.out) if arguments.out else Path.cwd() / f"{model.stem}.rknn"
+    inputs = [arguments.model, arguments.cfg, arguments.data, options.dataset]
+    check_result(output, "--out", inputs)
+    if arguments.onnx:
+        check_result(Path(arguments.onnx), "--onnx", inputs)
+        if Path(arguments.onnx).resolve() == output.resolve():
+            raise UsageError("would replace the package", where="--onnx", hint="name another file")
+    if arguments.cfg:
+        session, built = build_hybrid(arguments, options, arguments.cfg, console)
+    elif arguments.data:
+        raise UsageError("is for building from a cfg", where="--data", hint="--cfg FILE names it")
+    else:
+        require_precision(options, arguments.model)
+        session = Session(options.config)
+        if load(session, arguments.model, options, console).built:
+            raise ModelError("is a package, built already", where=arguments.model, hint="build from the source model")
+        built = build_model(session, options, console)
     path = session.export(output)
-    text = f"{path}: {build_text(built)}"
-    console.result(
-        {"model": session.summary(), "build": built, "output": str(path), "bytes": path.stat().st_size}, text
-    )
+    lines = [f"{path}: {build_text(built)}"]
+    if arguments.onnx:
+        lines.append(f"{session.export_onnx(arguments.onnx)}: the float model as it was quantized")
+    document = {"model": session.summary(), "build": built, "output": str(path), "bytes": path.stat().st_size}
+    if built.candidates:
+        lines += ["", recipes_text(built.candidates)]
+    console.result({**document, "onnx": arguments.onnx}, "\n".join(lines))
     return 0
 
 
@@ -71,9 +88,9 @@ def infer(arguments: argparse.Namespace, console: Console) -> int:
     if not files:
         raise UsageError("no input files", hint="give one jpg, png, bmp or npy file for each model input")
     if arguments.save:
-        _check_writable(Path(arguments.save), "--save")
-    _check_readable(files)
-    session, model, built = _ready(arguments, job_options(arguments), console)
+        check_result(Path(arguments.save), "--save")
+    check_readable(files)
+    session, model, built = ready(arguments, job_options(arguments), console)
     raw = [flag for row in arguments.pass_through or [[False]] for flag in row]
     inputs, formats, pass_through = _inputs(session, model, files, arguments.data_format, raw)
     outputs = session.infer(inputs, data_format=formats, inputs_pass_through=pass_through)
@@ -92,12 +109,16 @@ def infer(arguments: argparse.Namespace, console: Console) -> int:
 def analyze(arguments: argparse.Namespace, console: Console) -> int:
     """`analyze MODEL`: the quantized model against the float model, layer by layer."""
     options = job_options(arguments)
-    _check_folder(Path(arguments.output_dir), "--output-dir")
-    _check_readable(arguments.sample or [])
-    session, model, built = _ready(arguments, options, console)
+    check_folder(Path(arguments.output_dir), "--output-dir")
+    check_readable(arguments.sample or [])
+    session, model, built = ready(arguments, options, console)
     sample = arguments.sample or _first_sample(options.dataset, session, model)
-    report = session.analyze(sample, output_dir=arguments.output_dir, progress=console.progress())
+    report = session.analyze(
+        sample, output_dir=arguments.output_dir, sources=arguments.sources, progress=console.progress()
+    )
     text = accuracy_text(report, arguments.worst, screen_width())
+    if report.sources is not None:
+        text += f"\n\n{sources_text(report.sources, arguments.worst)}\n"
     if report.directory:
         text += f"\ntensors and error_analysis.txt are in {report.directory}"
     document: dict[str, Any] = {"model": model.path, "build": built, "sample": sample, "report": report}
@@ -112,7 +133,7 @@ def inspect(arguments: argparse.Namespace, console: Console) -> int:
     options = job_options(arguments)
     session = Session(options.config)
     try:
-        model = _load(session, arguments.model, options, console)
+        model = load(session, arguments.model, options, console)
     except (ModelError, ConfigError) as error:
         if options.inputs or options.input_size_list or options.outputs:
             raise
@@ -121,113 +142,6 @@ def inspect(arguments: argparse.Namespace, console: Console) -> int:
         return 0
     console.result({"model": model, "problem": None}, model_text(model))
     return 0
-
-
-def demo(arguments: argparse.Namespace, console: Console) -> int:
-    """`demo`: the bundled model, built, analysed and scored."""
-    from engine import demo as bundled
-
-    mean, std = [list(bundled.MEAN)], [list(bundled.STD)]
-    session = Session(Config.from_mapping({"mean_values": mean, "std_values": std}))
-    samples = bundled.test_samples()
-    model = session.load(bundled.MODEL, progress=console.progress())
-    (spec,) = input_specs(session.config, model.inputs)
-    original = ort.make_session(ort.serialize(session.model), optimization="none")
-    built = session.build(dataset=bundled.DATASET, progress=console.progress())
-
-    def run_float(image: Array) -> Array:
-        result: Array = ort.run(original, None, {spec.name: image})[0]
-        return result
-
-    def run_built(image: Array) -> Array:
-        return session.infer([image], data_format=spec.layout or None, inputs_pass_through=[1])[0]
-
-    top1 = {
-        name: _top1(f"test {name}", run, spec, samples, console)
-        for name, run in (("float", run_float), (built.precision, run_built))
-    }
-    report = session.analyze([samples[0][0]], output_dir=None, progress=console.progress())
-    lines = [
-        accuracy_text(report, arguments.worst, screen_width()),
-        "",
-        f"top-1 on {counted(len(samples), 'test image')}: "
-        + ", ".join(f"{name} {correct:.1%}" for name, correct in top1.items()),
-    ]
-    document = {
-        "model": session.summary(),
-        "build": built,
-        "report": report,
-        "test_images": len(samples),
-        "top1": top1,
-    }
-    console.result(document, "\n".join(lines))
-    return 0
-
-
-def _require_precision(options: JobOptions, model: str) -> None:
-    if options.dataset is None and not options.float16:
-        raise UsageError(
-            "a model is quantized with samples", where=model, hint="--dataset FILE lists them (int8); or --float16"
-        )
-
-
-def _load(session: Session, path: str, options: JobOptions, console: Console) -> ModelSummary:
-    # Here already, since `inspect` prints what stands in the way of loading.
-    with in_options(path):
-        return session.load(path, options.inputs, options.input_size_list, options.outputs, progress=console.progress())
-
-
-def _build(session: Session, options: JobOptions, console: Console) -> BuildSummary:
-    return session.build(
-        do_quantization=not options.float16,
-        dataset=None if options.float16 else options.dataset,
-        rknn_batch_size=options.batch,
-        progress=console.progress(),
-    )
-
-
-def _ready(
-    arguments: argparse.Namespace, options: JobOptions, console: Console
-) -> tuple[Session, ModelSummary, BuildSummary | None]:
-    """A session that can run: a package as it is, another model built. No BuildSummary for a package."""
-    session = Session(options.config)
-    model = _load(session, arguments.model, options, console)
-    if model.built:
-        if dataclasses.replace(options, dataset=None) != JobOptions():
-            console.warn(f"{arguments.model} is a package, built already: the build options are ignored")
-        return session, model, None
-    _require_precision(options, arguments.model)
-    built = _build(session, options, console)
-    return session, session.summary(), built
-
-
-def _check_writable(path: Path, option: str) -> None:
-    """Say before the work, not after it, that its result has no place."""
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
-        raise FileError("cannot be written: the name is too long", where=str(path), hint="choose a shorter one")
-    if path.is_dir():
-        raise FileError("is a folder, not a file", where=str(path), hint=f"{option} names a file in it")
-    if path.parent.is_file():
-        raise FileError(f"{path.parent} is a file, not a folder", where=str(path), hint="choose another folder")
-    if not path.parent.is_dir():
-        raise FileError("its folder does not exist", where=str(path), hint="make the folder first")
-    if not os.access(path.parent if path.is_file() or not path.exists() else path, os.W_OK):
-        raise FileError("cannot be written: permission denied", where=str(path), hint="choose another folder")
-
-
-def _check_folder(path: Path, option: str) -> None:
-    """As `_check_writable`, for a folder that is made where it does not exist."""
-    if path.exists() and not path.is_dir():
-        raise FileError("is a file, not a folder", where=str(path), hint=f"{option} names a folder")
-    if path.is_dir() and not os.access(path, os.W_OK):
-        raise FileError("cannot be written: permission denied", where=str(path), hint=f"choose another {option}")
-
-
-def _check_readable(files: Sequence[str]) -> None:
-    """Say before the work that a file to run it on is missing."""
-    for file in files:
-        if not Path(file).exists():
-            raise FileError("does not exist", where=file, hint="check the path")
 
 
 def _inputs(
@@ -305,7 +219,7 @@ def _save(path: Path, outputs: Sequence[tuple[str, Array]]) -> None:
 def _first_sample(dataset: str | None, session: Session, model: ModelSummary) -> list[str]:
     if dataset is None:
         raise UsageError("no sample to analyse", hint="--sample gives one file for each model input")
-    return [str(file) for file in Dataset(dataset, input_specs(session.config, model.inputs)).files(0)]
+    return [str(file) for file in dataset_of(dataset, session, model).files(0)]
 
 
 def _inspect_file(path: Path, problem: EngineError) -> tuple[dict[str, Any], str]:
@@ -373,19 +287,3 @@ def _dtype_text(value: ir.Value) -> str:
     except TypeError:
         # Strings and the like have no element type of numpy.
         return "" if value.dtype is None else value.dtype.name.lower()
-
-
-def _top1(
-    stage: str,
-    run: Callable[[Array], Array],
-    spec: InputSpec,
-    samples: Sequence[tuple[Path, int]],
-    console: Console,
-) -> float:
-    """The share of `samples` whose label is the highest output of `run`, given the image prepared for `spec`."""
-    progress = console.progress()
-    correct = 0
-    for done, (path, label) in enumerate(samples):
-        progress.step(stage, done, len(samples))
-        correct += int(run(read_sample([path], [spec])[spec.name]).argmax() == label)
-    return correct / len(samples)

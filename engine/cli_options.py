@@ -23,6 +23,8 @@ OPTION_OF_SETTING = {
     "quantized_dtype": "--dtype",
     "quantized_algorithm": "--algorithm",
     "quantized_method": "--method",
+    "equalization": "--equalization",
+    "bias_correction": "--bias-correction",
     "float_dtype": "--float-dtype",
     "optimization_level": "--optimization-level",
     "target_platform": "--target",
@@ -94,8 +96,20 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--batch", type=_positive, metavar="N", help="frames in one inference (default 1)")
     build.add_argument("--target", metavar="CHIP", help=f"{', '.join(TARGETS)} (default {Config.target_platform})")
     build.add_argument("--dtype", metavar="TYPE", help=f"{', '.join(DTYPES)} (default {Config.quantized_dtype})")
-    build.add_argument("--algorithm", help=f"{' or '.join(ALGORITHMS)}: how ranges are found (default normal)")
+    build.add_argument(
+        "--algorithm", metavar="NAME", help=f"{', '.join(ALGORITHMS)}: how ranges are found (default normal)"
+    )
     build.add_argument("--method", help=f"{' or '.join(METHODS)}: one weight scale for each (default channel)")
+    build.add_argument(
+        "--equalization",
+        action=argparse.BooleanOptionalAction,
+        help="bring weights of neighbouring layers to similar ranges first (auto tries both, the others do not)",
+    )
+    build.add_argument(
+        "--bias-correction",
+        action=argparse.BooleanOptionalAction,
+        help="let biases take up the mean error (auto tries both, the others do not)",
+    )
     build.add_argument("--float-dtype", metavar="TYPE", help="float16, the only one")
     build.add_argument("--optimization-level", type=_level, metavar="0..3", help="graph rewriting (default 3: all)")
     build.add_argument("--custom-string", metavar="TEXT", help="text stored in the package")
@@ -114,6 +128,9 @@ def expand_arguments(words: Sequence[str]) -> list[str]:
             word = f"{word}=yes"
         elif word in ("--mean", "--std") and rest and re.match(r"-[\d.]", rest[0]):
             word = f"{word}={rest.pop(0)}"
+        elif word == "--proposal":
+            # A file's name may follow as well as a number.
+            word = f"{word}={rest.pop(0) if rest and re.fullmatch(r'[-+]?[0-9.]+', rest[0]) else 1}"
         expanded.append(word)
     return expanded
 
@@ -130,6 +147,8 @@ def job_options(arguments: argparse.Namespace) -> JobOptions:
         "quantized_dtype": arguments.dtype,
         "quantized_algorithm": arguments.algorithm,
         "quantized_method": arguments.method,
+        "equalization": arguments.equalization,
+        "bias_correction": arguments.bias_correction,
         "float_dtype": arguments.float_dtype,
         "optimization_level": arguments.optimization_level,
         "target_platform": arguments.target,

@@ -10,6 +10,7 @@ from engine.cli_console import printable
 from engine.summaries import AccuracyReport, BuildSummary, ErrorPair, LayerError, ModelSummary, PartError, TensorSummary
 
 _NAME_CELLS = 60
+_FEWEST_NAME_CELLS = 10
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
@@ -41,7 +42,7 @@ def model_text(model: ModelSummary) -> str:
             [
                 (
                     str(layer.index),
-                    _short(layer.name),
+                    shortened(layer.name),
                     layer.op,
                     layer.precision or "-",
                     shape_text(layer.shape),
@@ -68,33 +69,58 @@ def build_text(build: BuildSummary) -> str:
     """What a build made, in one line, and its notes."""
     samples = f", {counted(build.samples, 'sample')}" if build.precision != "float16" else ""
     batch = f", batch {build.batch}" if build.batch != 1 else ""
-    lines = [f"{build.precision}{samples}{batch}, {sum(build.seconds.values()):.1f} s"]
+    recipe = f" by {build.recipe}" if build.recipe else ""
+    lines = [f"{build.precision}{recipe}{samples}{batch}, {sum(build.seconds.values()):.1f} s"]
     return "\n".join(lines + [f"note: {printable(note)}" for note in build.notes])
 
 
 def accuracy_text(report: AccuracyReport, worst: int | None = None, width: int | None = None) -> str:
     """The table of per-layer errors, in execution order or only the `worst`, then outputs and warnings.
 
-    Where the table is wider than `width` cells, it leaves out the euclidean distances.
+    Where the table is wider than `width` cells, it leaves out the euclidean distances, and then the starts of names.
     """
     layers = report.layers if worst is None else worst_layers(report, worst)
-    rows: list[tuple[str, ...]] = []
+    headers = ["layer", "op", "type", "entire cos", "entire euc", "single cos", "single euc"]
+    with_shares = any(layer.share is not None for layer in layers)
+    rows: list[list[str]] = []
     for layer in layers:
-        rows.append((_short(layer.name), layer.op, layer.precision, *_pair(layer.entire), *_pair(layer.single)))
-        rows += [
-            (f"  {_short(part.tensor)}", _part_text(part), "", *_pair(part.entire), *_pair(part.single))
-            for part in layer.parts
-        ]
-    headers = ("layer", "op", "type", "entire cos", "entire euc", "single cos", "single euc")
-    errors = table(headers, rows, numbers=(3, 4, 5, 6))
-    if width is not None and max(map(len, errors.splitlines())) > width:
-        cosines = [(*row[:4], row[5]) for row in [headers, *rows]]
-        errors = table(cosines[0], cosines[1:], numbers=(3, 4))
-    lines = [errors, "entire: the whole quantized model against the float model; single: the layer alone"]
+        share = [_share(layer.share)] if with_shares else []
+        rows.append([layer.name, layer.op, layer.precision, *_pair(layer.entire), *_pair(layer.single), *share])
+        for part in layer.parts:
+            nothing = [""] if with_shares else []
+            rows.append([f"  {part.tensor}", _part_text(part), "", *_pair(part.entire), *_pair(part.single), *nothing])
+    lines = [_fitting([*headers, *(["share"] if with_shares else [])], rows, width)]
+    lines.append("entire: the whole quantized model against the float one; single: the layer alone")
+    if with_shares:
+        lines.append("share: the part of the outputs' error that its weights and its rounding cause")
     for name, pair in report.outputs.items():
         lines.append(f"output {printable(name)}: cosine {pair.cosine:.5f}, euclidean {pair.euclidean:.5f}")
+    lines += [f"note: {printable(layer.name)} {printable(layer.note)}" for layer in layers if layer.note]
     lines += [f"warning: {printable(warning)}" for warning in report.warnings]
     return "\n".join(lines)
+
+
+def _fitting(headers: list[str], rows: list[list[str]], width: int | None) -> str:
+    """The table of errors, as much of it as `width` cells hold."""
+
+    def drawn(columns: Sequence[int], names: int) -> str:
+        kept = [[shortened(row[0], names), *(row[column] for column in columns[1:])] for row in rows]
+        numbers = [place for place, column in enumerate(columns) if column > 2]
+        return table([headers[column] for column in columns], kept, numbers=numbers)
+
+    every = range(len(headers))
+    without_distances = [column for column in every if column not in (4, 6)]
+    over = 0
+    for columns in (every, without_distances):
+        text = drawn(columns, _NAME_CELLS)
+        if width is None or (over := _wide(text) - width) <= 0:
+            return text
+    names = max(len(headers[0]), *(min(len(printable(row[0])), _NAME_CELLS) for row in rows))
+    return drawn(without_distances, max(_FEWEST_NAME_CELLS, names - over))
+
+
+def _wide(text: str) -> int:
+    return max(map(len, text.splitlines()))
 
 
 def worst_layers(report: AccuracyReport, count: int) -> list[LayerError]:
@@ -115,7 +141,7 @@ def outputs_text(outputs: Sequence[dict[str, Any]]) -> str:
             ("output", "shape", "type", "min", "max", "mean"),
             [
                 (
-                    _short(output["name"]),
+                    shortened(output["name"]),
                     shape_text(output["shape"]),
                     output["dtype"],
                     *(number(output[key]) for key in ("min", "max", "mean")),
@@ -156,9 +182,13 @@ def _part_text(part: PartError) -> str:
     return f"part {part.start}..{part.stop}{flag}"
 
 
-def _short(name: str) -> str:
+def shortened(name: str, cells: int = _NAME_CELLS) -> str:
     """The end of a long name, which is the part that tells layers of one block apart."""
-    return name if len(name) <= _NAME_CELLS else "…" + name[1 - _NAME_CELLS :]
+    return name if len(name) <= cells else "…" + name[1 - cells :]
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from engine.builds import Built, build
-from engine.errors import Cancelled, ConfigError, DatasetError, OrderError
+from engine.errors import Cancelled, ConfigError, DatasetError, OrderError, QuantizationError, nearest
 from engine.files import hybrid_files
+from engine.files.writing import replacing
 from engine.progress import Progress
+from engine.quantization.cfg_edit import with_wishes
 from engine.quantization.dataset import Dataset
 from engine.quantization.edits import Edits, edited
-from engine.quantization.hybrid import apply_cfg
+from engine.quantization.hybrid import apply_cfg, remarks
 from engine.quantization.preprocessing import input_specs
 from engine.quantization.samples import Sample, Samples
+from engine.quantization.table import from_cfg, to_cfg
 from engine.quantization.traffic import float16_notes
 from engine.session_state import Array, SampleList, SessionState, path_from
 from engine.summaries import AccuracyReport, BuildSummary, Finding, HybridSummary, SourceMap, TuneReport
@@ -76,7 +80,7 @@ class TuningSession(SessionState):
                 built = built.changed(tuned.chosen)
         stem = Path(loaded.path).stem
         paths = hybrid_files.write(path_from(folder, "folder"), stem, built.stored, heading=heading, source=loaded.path)
-        self._built, self._simulator = built, None
+        self._built, self._simulator, self._tuned = built, None, None
         return HybridSummary(str(paths[0]), str(paths[1]), str(paths[2]), summary, report)
 
     def hybrid_step2(
@@ -98,12 +102,45 @@ class TuningSession(SessionState):
         cfg = path_from(model_quantization_cfg, "model_quantization_cfg")
         quantized = apply_cfg(stored.quantized, hybrid_files.read_cfg(cfg), stored.config.target, where=str(cfg))
         stored = dataclasses.replace(stored, quantized=quantized)
+        progress.step("build", 1, 1)  # cancelled here, the session stays as it is
         self._take_stored(stored, str(model_input), "hybrid")
-        progress.step("build", 1, 1)
         seconds = {"build": time.perf_counter() - started}
         notes = float16_notes(quantized, stored.config.target)
         rows = len(quantized.table.rows)
         return BuildSummary(stored.precision, stored.samples, rows, stored.batch, seconds, notes, stored.recipe)
+
+    def cfg_wishes(self, path: str | Path) -> dict[str, str]:
+        """The lines of custom_quantize_layers in the cfg at `path`, which `export_cfg` would replace; none if there is
+        no such file. Raises QuantizationError for a file that is no cfg of the built model, FileError.
+        """
+        file, rows = path_from(path, "path"), self._require_quantized("cfg_wishes").single.table.rows
+        if not file.is_file():
+            return {}
+        table = from_cfg(hybrid_files.read_cfg(file), where=str(file))
+        unknown = next((name for name in (*table.wishes, *table.rows) if name not in rows), None)
+        if unknown is not None:
+            raise QuantizationError(
+                f"the model has no row {unknown!r}: is it another model's?",
+                where=str(file),
+                hint=nearest(unknown, rows),
+            )
+        return table.wishes
+
+    def export_cfg(self, path: str | Path) -> Path:
+        """Write the built model's table as a cfg. Of an existing one only custom_quantize_layers is changed; a person's
+        comments, order and ranges stay. Biases are in no cfg. Raises as `cfg_wishes` does.
+        """
+        built = self._require_quantized("export_cfg")
+        self.cfg_wishes(path)
+        file, stored = path_from(path, "path"), built.stored
+        table = stored.quantized.table
+        if file.is_file():
+            text = with_wishes(hybrid_files.read_cfg(file), table.wishes, where=str(file))
+        else:
+            text = to_cfg(table, remarks(stored.recipe, stored.samples, stored.equalized, stored.quantized))
+        with replacing(file) as target:
+            target.write(text.encode())
+        return file
 
     def edit(self, edits: Edits) -> None:
         """Give the built model these precisions and ranges in place of those that were wished for before.
@@ -159,10 +196,11 @@ class TuningSession(SessionState):
 
         `samples`, as in `live`, are shared out: the report's figures are of some that the search did not see. The
         session stays as it is until `take`. Biases are corrected anew for every candidate, unless the config says no.
+        Cancelled after the first measurement, it reports the best so far. Raises ConfigError for a wish out of range.
         """
         built, progress = self._require_quantized("tune"), progress or Progress()
+        _check_wish(wish)
         split = SampleSplit.of(self._samples(samples, built.config))
-        self._tuned = None
         self._tuned = tune(
             built.single,
             split,
@@ -239,3 +277,20 @@ def _remedies(built: Built, samples: Sequence[Sample], progress: Progress) -> li
     """What lint would change in precisions."""
     findings = lint(built.single, built.config.target, statistics=built.statistics, samples=samples, progress=progress)
     return [finding.wishes for finding in findings if finding.wishes]
+
+
+def _check_wish(wish: Wish) -> None:
+    """Raise ConfigError for what no search could fulfil."""
+    if not isinstance(wish, Wish):
+        raise ConfigError(f"expected a Wish, got {wish!r}", where="wish")
+    cosine, cost, layers = wish.cosine, wish.cost, wish.layers
+    if cosine is not None and not (_is_number(cosine) and 0 < cosine <= 1):
+        raise ConfigError(f"expected a number above 0 and up to 1, or None, got {cosine!r}", where="wish.cosine")
+    if cost is not None and not (_is_number(cost) and 0 <= cost < math.inf):
+        raise ConfigError(f"expected a share such as 0.2, or None, got {cost!r}", where="wish.cost")
+    if layers is not None and not (isinstance(layers, int) and not isinstance(layers, bool) and layers >= 1):
+        raise ConfigError(f"expected a positive integer or None, got {layers!r}", where="wish.layers")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.cli import VERBS, Parser, guarded, help_text, version_text
+from engine.cli import guarded, help_text, version_text
 from engine.cli import main as run_verb
 from engine.cli_console import print_result
 from engine.cli_options import JobOptions, UsageError, add_job_arguments, job_options
+from engine.cli_verbs import VERBS, Parser
 from engine.errors import FileError, nearest
 
 PROGRAM = "rknn-tui"

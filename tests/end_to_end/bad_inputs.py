@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from engine.errors import (
     UnsupportedOperator,
 )
 from engine.session import Session
-from tests.end_to_end.jobs import OPTIONS, Job, model_bytes, tiny_model
+from tests.end_to_end.jobs import OPTIONS, Job, hybrid_files, model_bytes, tiny_model
 
 Array = np.ndarray[Any, Any]
 
@@ -198,6 +199,59 @@ def fed(name: str, values: Array, *says: str) -> Row:
     return row(name, "infer", InputError, "'image'|bad.npy", *says, feeds=[values], files=npy(values))
 
 
+def hybrid(name: str, error: type[EngineError], *says: str, **more: Any) -> Row:
+    """Files of hybrid quantization that step 2 cannot use."""
+    return row(name, "step2", error, *says, **more)
+
+
+def edited(old: str, new: str, target_platform: str = "") -> Callable[[], str]:
+    """Makes bad.cfg, the good cfg with something replaced in the row of relu, or at the top; the other two files are of
+    a build for the target."""
+
+    def make() -> str:
+        files = hybrid_files(target_platform) if target_platform else hybrid_files()
+        for name, content in files.items():
+            Path(name).write_bytes(content)
+        text = files["tiny.quantization.cfg"].decode()
+        place = text.index(old) if old in text[:200] else text.index(old, text.index("    relu:\n"))
+        Path("bad.cfg").write_text(text[:place] + new + text[place + len(old) :])
+        return "bad.cfg"
+
+    return make
+
+
+def cfg(name: str, old: str, new: str, *says: str, target_platform: str = "") -> Row:
+    """An edit of the cfg that cannot be."""
+    return hybrid(f"cfg: {name}", QuantizationError, "bad.cfg", *says, cfg=edited(old, new, target_platform))
+
+
+def wished(name: str, precision: str, *says: str, target_platform: str = "") -> Row:
+    """A line of custom_quantize_layers that cannot be."""
+    new = f"custom_quantize_layers:\n    {name}: {precision}"
+    return cfg(f"{name} {precision} {target_platform}", "custom_quantize_layers: {}", new, "line", *says,
+               target_platform=target_platform)  # fmt: skip
+
+
+def stored(name: str, change: Callable[[bytes], bytes]) -> Callable[[], str]:
+    """Makes a file like that of the good job, with other bytes."""
+
+    def make() -> str:
+        Path(f"bad{Path(name).suffix}").write_bytes(change(hybrid_files()[name]))
+        return f"bad{Path(name).suffix}"
+
+    return make
+
+
+def other(name: str) -> Callable[[], str]:
+    """Makes a file as step 1 wrote it for a model with other weights."""
+    return file(f"bad{Path(name).suffix}", lambda: hybrid_files(seed=9)[name])
+
+
+def tuned(name: str, error: type[EngineError], *says: str, **more: Any) -> Row:
+    """A search that cannot be."""
+    return row(name, "tune", error, *says, levels=more.pop("levels", ("session", "cli")), **more)
+
+
 VENDOR = b"RKNN" + bytes(4) + (6).to_bytes(8, "little") + bytes(64)
 TFLITE = b"\x1c\0\0\0TFL3" + bytes(64)
 PICTURE = np.full((1, 8, 8, 3), 100, np.uint8)
@@ -278,8 +332,8 @@ SETTINGS = [
     unfit("std_values", [[1, 2, 3, 4]], "4 values", "3 channels", "'image'"),
     unfit("mean_values", [[1, 2, 3], [1]], "2 entries", "1 input"),
     unfit("quant_img_RGB2BGR", [True, False], "2 entries", "1 input"),
-    row("mmse", "build", NotYetError, "mmse", "use 'normal'", config={"quantized_algorithm": "mmse"}),
-    row("int16", "build", NotYetError, "quantized-16", "-8'", config={"quantized_dtype": "asymmetric_quantized-16"}),
+    row("equalization", "config", ConfigError, "equalization", "'on'", config={"equalization": "on"}, levels=IN_PYTHON),
+    row("correction", "config", ConfigError, "bias_correction", "1", config={"bias_correction": 1}, levels=IN_PYTHON),
     row("float16 on rv1106", "build", ConfigError, "rv1106 has no float16", "quantize the model",
         config={"target_platform": "rv1106"}, do_quantization=False),
     batch(0),
@@ -371,6 +425,86 @@ INPUTS = [
     row("sample nothing", "analyze", InputError, "None", sample=None, levels=IN_PYTHON),
 ]  # fmt: skip
 
-TABLE = {"model": MODELS, "cut": CUTS, "setting": SETTINGS, "dataset": DATASETS, "result": RESULTS, "input": INPUTS}
+HYBRID = [
+    hybrid("no model", FileError, "absent.model", "does not exist", model_input="absent.model"),
+    hybrid("no data", FileError, "absent.data", "does not exist|cannot be read", data_input="absent.data"),
+    hybrid("no cfg", FileError, "absent.cfg", "does not exist", cfg="absent.cfg"),
+    hybrid("no path", InputError, "model_input", "int", model_input=3, levels=IN_PYTHON),
+    hybrid("no data path", InputError, "data_input", "NoneType", data_input=None, levels=IN_PYTHON),
+    hybrid("no cfg path", InputError, "model_quantization_cfg", "list", cfg=["a"], levels=IN_PYTHON),
+    hybrid("a folder", FileError, "m.model", "directory|folder", model_input=folder("m.model")),
+    hybrid("the source model", FileError, "tiny.onnx", "step 1", model_input="tiny.onnx"),
+    hybrid("another model", FileError, "bad.model", "not written together", model_input=other("tiny.model")),
+    hybrid("another's data", FileError, "tiny.model", "not written together", data_input=other("tiny.data")),
+    hybrid("another's cfg", QuantizationError, "bad.cfg", "may not be changed", cfg=other("tiny.quantization.cfg")),
+    hybrid("data: empty", FileError, "bad.data", data_input=file("bad.data", b"")),
+    hybrid("data: another zip", FileError, "bad.data", data_input=file("bad.data", b"PK\x05\x06" + bytes(18))),
+    hybrid("data: a pickle", FileError, "bad.data", data_input=file("bad.data", pickle.dumps({"table": []}))),
+    hybrid("data: a package", FileError, "bad.data", data_input=file("bad.data", package)),
+    hybrid("data: truncated", FileError, "bad.data", data_input=stored("tiny.data", lambda data: data[:-100])),
+    hybrid("data: forged", FileError, "bad.data",
+           data_input=stored("tiny.data", lambda data: data.replace(b"minmax", b"maxmin", 1))),
+    hybrid("model: one byte", FileError, "bad.model", "not written together",
+           model_input=stored("tiny.model", lambda data: data.replace(b"scores", b"scored", 1))),
+    hybrid("cfg: empty", QuantizationError, "bad.cfg", cfg=file("bad.cfg", b"")),
+    hybrid("cfg: a picture", FileError, "bad.cfg", "UTF-8", cfg=file("bad.cfg", image("jpeg"))),
+    hybrid("cfg: a list", QuantizationError, "bad.cfg", "mapping", cfg=file("bad.cfg", b"- relu\n")),
+    hybrid("cfg: deep", QuantizationError, "bad.cfg", cfg=file("bad.cfg", b"[" * 5000)),
+    hybrid("cfg: a call", QuantizationError, "bad.cfg", "line 2",
+           cfg=file("bad.cfg", b"custom_quantize_layers:\n    relu: !!python/object/apply:os.system [ls]\n")),
+    cfg("broken", "qtype: asym", "qtype: [asym", "line", "column"),
+    wished("relo", "float16", "'relo'", "'relu'"),
+    wished("w", "float16", "'w'"),
+    wished("relu", "float8", "float8"),
+    wished("relu", "float32", "float32", "float16"),
+    wished("relu", "float16", "rv1106", "int16", target_platform="rv1106"),
+    wished("relu", "", "precision"),
+    cfg("min above max", "        min:\n        -   0.0", "        min:\n        -   1000.0", "min", "max", "line"),
+    cfg("min not finite", "        min:\n        -   0.0", "        min:\n        -   .nan", "min", "line"),
+    cfg("min a word", "        min:\n        -   0.0", "        min:\n        -   low", "min", "line"),
+    cfg("another dtype", "dtype: int8", "dtype: int16", "dtype", "may not be changed", "line"),
+    cfg("another method", "qmethod: layer", "qmethod: channel", "qmethod", "may not be changed", "line"),
+    cfg("an unknown row", "    relu:\n", "    relo:\n", "'relo'", "'relu'"),
+    cfg("two faults", "custom_quantize_layers: {}", "custom_quantize_layers: {relo: float16, relu: float8}",
+        "2 faults", "'relo'", "float8"),
+    row("step 1: dataset missing", "step1", DatasetError, "absent.txt", "does not exist", dataset="absent.txt"),
+    row("step 1: no dataset", "step1", EngineError, "dataset", dataset=None, levels=IN_PYTHON),
+    row("step 1: float16", "step1", EngineError, "leave out --float16", do_quantization=False, exit_code=2,
+        levels=("cli",)),
+    row("step 1: batch", "step1", ConfigError, "rknn_batch_size|--batch", "0", rknn_batch_size=0, exit_code=2),
+    row("step 1: proposal 0", "step1", ConfigError, "proposal_dataset_size|--proposal", proposal=0, exit_code=2),
+    row("step 1: proposal many", "step1", ConfigError, "many", proposal="many", exit_code=2),
+]  # fmt: skip
+
+REPAIR = [
+    tuned("dataset missing", DatasetError, "absent.txt", "does not exist", dataset="absent.txt"),
+    tuned("no dataset", InputError, "samples", "NoneType", dataset=None, levels=("session",)),
+    tuned("damaged sample", DatasetError, "bad.txt line 2", dataset=listing("a.png", b"\x89PNG")),
+    tuned("float16 build", EngineError, "float16", do_quantization=False, exit_code=2),
+    tuned("float16 on rv1106", QuantizationError, "rv1106", "int16", precision="float16",
+          config={"target_platform": "rv1106"}),
+    tuned("int8", QuantizationError, "int8", "float16", precision="int8", exit_code=2),
+    tuned("int4", QuantizationError, "int4", "float16", precision="int4", exit_code=2),
+    *(
+        tuned(f"{name} {value}", ConfigError, f"wish.{name}|--{name}|--max-{name}", str(value),
+              wish={name: value}, exit_code=2)
+        for name, values in {
+            "cosine": (0, 1.5, -0.5, float("nan"), "high"),
+            "cost": (-0.1, float("inf"), "cheap"),
+            "layers": (0, -1, 2.5, "few"),
+        }.items()
+        for value in values
+    ),
+    row("lint: dataset missing", "lint", DatasetError, "absent.txt", dataset="absent.txt", levels=("session", "cli")),
+    row("lint: sample missing", "lint", EngineError, "absent.png", "does not exist", sample=["absent.png"],
+        levels=("session", "cli")),
+    row("lint: sample NaN", "lint", DatasetError, "bad.npy", "1 of 192", sample=npy(WITH_NAN),
+        levels=("session", "cli")),
+    row("lint: sample of two", "lint", DatasetError, "1 path", "2", sample=["0.png", "1.png"],
+        levels=("session", "cli")),
+]  # fmt: skip
+
+TABLE = {"model": MODELS, "cut": CUTS, "setting": SETTINGS, "dataset": DATASETS, "result": RESULTS, "input": INPUTS,
+         "hybrid": HYBRID, "repair": REPAIR}  # fmt: skip
 ROWS = {f"{subject}: {r.name}": r for subject, rows in TABLE.items() for r in rows}
 assert len(ROWS) == sum(map(len, TABLE.values())), "two rows have one name"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,13 @@ from engine import cli
 from engine.api import RKNN
 from engine.config import Config
 from engine.session import Session
+from engine.tuning.search import Wish
 
 Array = np.ndarray[Any, Any]
 
-STEPS = ("config", "load", "build", "export", "infer", "analyze")
+STEPS = ("config", "load", "build", "export", "infer", "analyze", "step1", "step2", "lint", "tune")
+BUILDING = STEPS[:3]
+"""What must go before the others, but for step 2 of hybrid quantization."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +50,17 @@ class Job:
     output_dir: Any = "snapshot"
     files: Any = dataclasses.field(default_factory=lambda: ["0.npy"])
     save: Any = "out.npz"
+    proposal: Any = None
+    model_input: Any = "tiny.model"
+    data_input: Any = "tiny.data"
+    cfg: Any = "tiny.quantization.cfg"
+    wish: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    precision: Any = None
+
+    @property
+    def rebuilt(self) -> bool:
+        """Whether a build by other settings, or of another kind, goes before the step."""
+        return self.config != Job().config or not self.do_quantization
 
     @property
     def build(self) -> dict[str, Any]:
@@ -55,6 +71,13 @@ class Job:
             "dataset": dataset,
             "rknn_batch_size": self.rknn_batch_size,
         }
+
+    @property
+    def step1(self) -> dict[str, Any]:
+        """The arguments of the first step of hybrid quantization."""
+        size = 1 if self.proposal is None else self.proposal
+        batch, asked = self.rknn_batch_size, self.proposal is not None
+        return {"rknn_batch_size": batch, "proposal": asked, "proposal_dataset_size": size}
 
     @property
     def infer(self) -> dict[str, Any]:
@@ -77,6 +100,10 @@ def session_step(session: Session, job: Job, step: str) -> Any:
         "export": lambda: session.export(job.export),
         "infer": lambda: session.infer(**job.infer),
         "analyze": lambda: session.analyze(job.sample, output_dir=job.output_dir),
+        "step1": lambda: session.hybrid_step1(job.dataset, **job.step1),
+        "step2": lambda: session.hybrid_step2(job.model_input, job.data_input, job.cfg),
+        "lint": lambda: session.lint(job.dataset, job.sample),
+        "tune": lambda: session.tune(job.dataset, wish=Wish(**job.wish), precision=job.precision),
     }
     return steps[step]()
 
@@ -94,6 +121,8 @@ def rknn_step(rknn: RKNN, job: Job, step: str) -> Any:
         "build": lambda: rknn.build(**job.build),
         "export": lambda: rknn.export_rknn(job.export),
         "analyze": lambda: rknn.accuracy_analysis(job.sample, output_dir=job.output_dir),
+        "step1": lambda: rknn.hybrid_quantization_step1(job.dataset, **job.step1),
+        "step2": lambda: rknn.hybrid_quantization_step2(job.model_input, job.data_input, job.cfg),
     }
     return steps[step]()
 
@@ -122,6 +151,8 @@ def words(job: Job, step: str) -> list[str]:
     found += [f"--input={name}" for name in job.inputs or []]
     found += [f"--input-size={','.join(map(str, size))}" for size in job.input_size_list or []]
     found += [f"--output={name}" for name in job.outputs or []]
+    if step == "step2":
+        return ["build", job.model_input, f"--data={job.data_input}", f"--cfg={job.cfg}", f"--out={job.export}"]
     found += [f"--dataset={job.dataset}"] if job.do_quantization else ["--float16"]
     found += [] if job.rknn_batch_size == 1 else [f"--batch={job.rknn_batch_size}"]
     if step == "infer":
@@ -129,6 +160,15 @@ def words(job: Job, step: str) -> list[str]:
         return ["infer", str(job.model), *job.files, f"--save={job.save}", *format_words, *found]
     if step == "analyze":
         return ["analyze", str(job.model), "--sample", *job.sample, f"--output-dir={job.output_dir}", *found]
+    if step == "step1":
+        return ["hybrid", str(job.model), *found, *([] if job.proposal is None else [f"--proposal={job.proposal}"])]
+    if step == "lint":
+        return ["lint", str(job.model), "--sample", *job.sample, *found]
+    if step == "tune":
+        names = {"cosine": "--cosine", "cost": "--max-cost", "layers": "--max-layers"}
+        found += [f"{names[name]}={value}" for name, value in job.wish.items()]
+        found += [] if job.precision is None else [f"--precision={job.precision}"]
+        return ["tune", str(job.model), f"--out={job.export}", *found]
     return ["build", str(job.model), f"--out={job.export}", *found]
 
 
@@ -149,9 +189,9 @@ def model_bytes(nodes: list[Any], inputs: Mapping[str, Any], outputs: Mapping[st
     return bytes(model.SerializeToString())
 
 
-def tiny_model(batch: int | str = 1) -> bytes:
+def tiny_model(batch: int | str = 1, seed: int = 3) -> bytes:
     """8x8 colour pictures to five scores."""
-    random = np.random.default_rng(3)
+    random = np.random.default_rng(seed)
     return model_bytes(
         [
             helper.make_node("Conv", ["image", "w"], ["conv"], name="conv", pads=[1, 1, 1, 1]),
@@ -167,8 +207,24 @@ def tiny_model(batch: int | str = 1) -> bytes:
     )
 
 
+@functools.cache
+def hybrid_files(target_platform: str = "rk3566", seed: int = 3) -> Mapping[str, bytes]:
+    """What step 1 of hybrid quantization writes of the good model, or one with other weights, by name."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "tiny.onnx").write_bytes(tiny_model(seed=seed))
+        np.save(folder / "a.npy", np.random.default_rng(5).integers(0, 256, (1, 8, 8, 3)).astype(np.uint8))
+        (folder / "list.txt").write_text("a.npy\n")
+        session = Session(Config(target_platform=target_platform))
+        session.load(folder / "tiny.onnx")
+        session.hybrid_step1(folder / "list.txt", folder=folder)
+        return {path.name: path.read_bytes() for path in folder.glob("tiny.*") if path.suffix != ".onnx"}
+
+
 def fill(folder: Path) -> None:
     """What the default job needs, and older results that must not be lost."""
+    for name, content in hybrid_files().items():
+        (folder / name).write_bytes(content)
     random = np.random.default_rng(4)
     (folder / "tiny.onnx").write_bytes(tiny_model())
     for index in range(2):

@@ -19,12 +19,19 @@ from engine.config import Config
 from engine.errors import EngineError, OrderError
 from engine.session import Session
 from tests.end_to_end.bad_inputs import ROWS, Row, file, one_node
-from tests.end_to_end.jobs import STEPS, Job, command, contents, fill, rknn_step, session_step, words
+from tests.end_to_end.jobs import BUILDING, Job, command, contents, fill, rknn_step, session_step, words
 
 GOOD = Job()
 AGAIN = ("config", "load", "build", "infer")
 """What must work after every failure."""
-RKNN_CALLS = {"load": "load_onnx", "export": "export_rknn", "infer": "inference", "analyze": "accuracy_analysis"}
+RKNN_CALLS = {
+    "load": "load_onnx",
+    "export": "export_rknn",
+    "infer": "inference",
+    "analyze": "accuracy_analysis",
+    "step1": "hybrid_quantization_step1",
+    "step2": "hybrid_quantization_step2",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +53,11 @@ def assert_says(row: Row, text: str) -> None:
         assert any(spelling in text for spelling in part.split("|")), f"{part!r} is not said in: {text}"
 
 
+def steps_to(step: str) -> tuple[str, ...]:
+    """The steps of a job that ends with `step`."""
+    return BUILDING[: BUILDING.index(step) + 1] if step in BUILDING else (*BUILDING, step)
+
+
 def failed(result: Any) -> bool:
     return result is None or (isinstance(result, int) and result == -1)
 
@@ -53,19 +65,18 @@ def failed(result: Any) -> bool:
 @rows("session")
 def test_the_session_raises_and_goes_on(row: Row, folder: Path) -> None:
     session = Session()
-    for step in STEPS[:3]:
+    for step in BUILDING:
         session_step(session, GOOD, step)
     expected = session_step(session, GOOD, "infer")
     job = row.job()
     before = contents(folder)
-    first = STEPS.index(row.step) if row.step in ("export", "infer", "analyze") else 0
     with pytest.raises(row.error) as caught:
-        for step in STEPS[first : STEPS.index(row.step) + 1]:
+        for step in steps_to(row.step) if row.step in BUILDING or job.rebuilt else [row.step]:
             if step != "load" or row.step == "load" or job.model != GOOD.model:
                 session_step(session, job, step)
     assert_says(row, str(caught.value))
     assert contents(folder) == before
-    if row.step != "build" or job.model == GOOD.model:
+    if not job.rebuilt and (row.step != "build" or job.model == GOOD.model):
         np.testing.assert_array_equal(session_step(session, GOOD, "infer"), expected)
     for step in AGAIN:
         session_step(session, GOOD, step)
@@ -80,7 +91,7 @@ def test_the_toolkits_call_prints_one_line_and_goes_on(
     job = row.job()
     # The model that was there must outlive the failure, unless the bad job has to replace it on the way.
     keeps_model = row.step == "config" or (row.step != "build" and job.config == GOOD.config)
-    earlier, steps = (GOOD, STEPS[:3]) if keeps_model else (job, STEPS[: STEPS.index(row.step)])
+    earlier, steps = (GOOD, BUILDING) if keeps_model else (job, steps_to(row.step)[:-1])
     for step in steps:
         assert not failed(rknn_step(rknn, earlier, step))
     before = contents(folder)
@@ -112,7 +123,9 @@ def test_the_command_fails_with_a_message_or_a_document(
     assert captured.out == ""
     assert captured.err.startswith("error: ")
     assert "unexpected" not in captured.err and "Traceback" not in captured.err
-    assert [line.partition(": ")[0] for line in captured.err.splitlines()[1:]] in ([], ["hint"])
+    # Several faults are listed with an indent.
+    further = [line for line in captured.err.splitlines()[1:] if not line.startswith("  ")]
+    assert [line.partition(": ")[0] for line in further] in ([], ["hint"])
     assert_says(row, captured.err)
 
     assert command(job, row.step, "--json") == row.exit_code
@@ -143,12 +156,18 @@ CALLS: dict[str, Callable[[RKNN], Any]] = {
     "init_runtime": lambda rknn: rknn.init_runtime(),
     "inference": lambda rknn: rknn.inference(GOOD.feeds),
     "accuracy_analysis": lambda rknn: rknn.accuracy_analysis(["0.png"], output_dir="new"),
+    "hybrid_quantization_step1": lambda rknn: rknn.hybrid_quantization_step1("dataset.txt"),
+    "hybrid_quantization_step2": lambda rknn: rknn.hybrid_quantization_step2(
+        "tiny.model", "tiny.data", "tiny.quantization.cfg"
+    ),
 }
+OF_A_BUILD = ("export_rknn", "init_runtime", "inference", "accuracy_analysis")
+OF_A_MODEL = ("build", *OF_A_BUILD, "hybrid_quantization_step1")
 # What each state refuses, and the call that it asks for. A model needs no second build, only another load.
 REFUSED: dict[str, dict[str, str]] = {
-    "new": {"load_onnx": "config", **dict.fromkeys(list(CALLS)[2:], "load_onnx")},
-    "configured": dict.fromkeys(list(CALLS)[2:], "load_onnx"),
-    "loaded": dict.fromkeys(list(CALLS)[3:], "build"),
+    "new": {"load_onnx": "config", **dict.fromkeys(OF_A_MODEL, "load_onnx")},
+    "configured": dict.fromkeys(OF_A_MODEL, "load_onnx"),
+    "loaded": dict.fromkeys(OF_A_BUILD, "build"),
     "built": {"build": "load it again", "inference": "init_runtime"},
     "running": {"build": "load it again"},
 }
@@ -199,7 +218,7 @@ def test_a_float16_build_has_nothing_to_analyse() -> None:
 
 def test_what_was_built_keeps_its_settings() -> None:
     session = Session()
-    for step in STEPS[:3]:
+    for step in BUILDING:
         session_step(session, GOOD, step)
     expected = session_step(session, GOOD, "infer")
     session.config = Config(target_platform="rk3588", quantized_method="layer")
@@ -218,7 +237,7 @@ def test_a_model_that_makes_nan_of_a_good_input_runs_with_a_warning(capsys: pyte
     file("log.onnx", one_node("Log"))()
     job = Job(model="log.onnx", do_quantization=False)
     rknn = RKNN()
-    for step in STEPS[:3]:
+    for step in BUILDING:
         rknn_step(rknn, job, step)
     capsys.readouterr()
     (output,) = rknn_step(rknn, job, "infer")
@@ -271,7 +290,7 @@ def test_a_read_only_folder_is_refused_at_once(
     shut = folder / "shut"
     shut.mkdir(mode=0o555)
     session = Session()
-    for before in STEPS[:3]:
+    for before in BUILDING:
         session_step(session, GOOD, before)
     with pytest.raises(EngineError, match=r"shut.*cannot be written.*choose"):
         session_step(session, Job(**change), step)
@@ -282,7 +301,7 @@ def test_a_read_only_folder_is_refused_at_once(
 
 def test_a_result_goes_through_links_and_devices_and_keeps_rights(folder: Path) -> None:
     session = Session()
-    for step in STEPS[:3]:
+    for step in BUILDING:
         session_step(session, GOOD, step)
     (folder / "link.rknn").symlink_to("out.rknn")
     (folder / "out.rknn").chmod(0o600)

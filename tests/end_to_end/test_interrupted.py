@@ -196,6 +196,106 @@ def test_a_signal_at_any_stage_ends_the_command_quietly(
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)] == handlers
 
 
+FOUND = [*STAGES["export"], "lint", "measure"]
+
+
+def tuned(*more: str) -> int:
+    """Run a search that goes on for as long as anything helps."""
+    return cli.main([*words(Job(wish={"cosine": 1}), "tune"), "--cfg=t.cfg", *more])
+
+
+@pytest.mark.parametrize("stage", FOUND)
+def test_an_interrupt_before_anything_was_found_ends_a_search_quietly(
+    stage: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Console, "report", interrupting(stage))
+    before = contents(folder)
+    handler = signal.getsignal(signal.SIGINT)
+    assert tuned() == 130
+    captured = capsys.readouterr()
+    # Once the model as it is was measured, that much is told.
+    assert captured.err == "cancelled\n" or (stage == "measure" and "nothing was found so far" in captured.out)
+    assert contents(folder) == before
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize(("stage", "more"), [("trace errors", []), ("search", []), ("search", ["--json"])])
+def test_an_interrupted_search_keeps_the_best_so_far(
+    stage: str, more: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = (folder / "out.rknn").read_bytes()
+    # One measurement of a set must be over.
+    monkeypatch.setattr(Console, "report", interrupting(stage, least=1))
+    assert tuned(*more) == 130
+    captured = capsys.readouterr()
+    if more:
+        found = json.loads(captured.out)
+        assert found["cancelled"] and found["taken"] == len(found["report"]["candidates"])
+        assert (found["output"], found["cfg"]) == ("out.rknn", "t.cfg")
+    else:
+        assert "cancelled: this is the best so far" in captured.out and "wrote out.rknn" in captured.out
+    assert (folder / "out.rknn").read_bytes() != old
+    assert Session().load("out.rknn").built == "int8"
+    assert "custom_quantize_layers" in (folder / "t.cfg").read_text()
+
+
+def test_a_second_interrupt_ends_a_search_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Console, "report", interrupting("search", times=2))
+    before = contents(folder)
+    assert tuned() == 130
+    assert capsys.readouterr() == ("", "cancelled\n")
+    assert contents(folder) == before
+
+
+def test_a_candidate_asked_for_is_not_taken_from_an_unfinished_list(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Console, "report", interrupting("trace errors", least=1))
+    before = contents(folder)
+    assert tuned("--candidate=1") == 130
+    assert "cancelled" in capsys.readouterr().out
+    assert contents(folder) == before
+
+
+def interrupting(stage: str, *, least: int = 0, times: int = 1) -> Callable[[Console, str, int, int], None]:
+    """A report that presses Ctrl-C so many times in a row when the stage has done `least`."""
+
+    def report(self: Console, at: str, done: int, total: int) -> None:
+        if at == stage and done >= least:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+
+    return report
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+def test_a_terminals_interrupt_reaches_the_processes_of_a_search_and_harms_none(folder: Path) -> None:
+    (folder / "many.txt").write_text("0.png\n1.png\n" * 400)
+    job = Job(dataset="many.txt", wish={"cosine": 1})
+    code = "import sys; from engine import cli; sys.exit(cli.main(sys.argv[1:]))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *words(job, "tune"), "--jobs=2", "--json"],
+        env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        shown = ""
+        while "search" not in shown:
+            line = process.stderr.readline()
+            assert line, shown
+            shown += line
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode in (130, 0), err
+    assert "Traceback" not in err
+    assert json.loads(out)["cancelled"] == (process.returncode == 130)
+
+
 def test_nohup_stays_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
     def report(self: Console, at: str, done: int, total: int) -> None:
         signal.raise_signal(signal.SIGHUP)

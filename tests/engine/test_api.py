@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import engine.api
+from engine import demo
 from engine.api import NPU_CORE_0_1_2, NPU_CORE_AUTO, RKNN
 from engine.config import Config
 from engine.errors import ModelError
@@ -53,7 +54,8 @@ class StandIn:
         self.calls.append(("build", do_quantization, dataset, rknn_batch_size))
         progress.step("calibrating", 0, 2)
         progress.step("calibrating", 2, 2)
-        return BuildSummary("int8" if do_quantization else "float16", 2, 5, rknn_batch_size, {"calibrating": 0.1})
+        precision, recipe = ("int8", "minmax") if do_quantization else ("float16", "")
+        return BuildSummary(precision, 2, 5, rknn_batch_size, {"calibrating": 0.1}, recipe=recipe)
 
     def infer(self, inputs: Any, *, data_format: Any, inputs_pass_through: Any) -> list[Any]:
         self.calls.append(("infer", len(inputs), data_format, inputs_pass_through))
@@ -197,8 +199,11 @@ def test_the_guides_whole_flow_returns_zeros_and_reaches_the_session(stand_in: t
         (RKNN, lambda r: r.eval_perf(inputs=[], is_print=True), None, "board"),
         (RKNN, lambda r: r.eval_memory(), None, "board"),
         (RKNN, lambda r: r.get_sdk_version(), None, "board"),
-        (RKNN, lambda r: r.hybrid_quantization_step1("d", proposal=True), -1, "hybrid"),
-        (RKNN, lambda r: r.hybrid_quantization_step2("a", "b", "c"), -1, "hybrid"),
+        (RKNN, lambda r: r.config(equalization="yes"), -1, "equalization"),
+        (RKNN, lambda r: r.config(bias_corection=True), -1, "'bias_correction'"),
+        (RKNN, lambda r: r.hybrid_quantization_step1("d", proposal=True), -1, "load_onnx"),
+        (loaded, lambda r: r.hybrid_quantization_step1(), -1, "dataset"),
+        (RKNN, lambda r: r.hybrid_quantization_step2("a"), -1, "data_input"),
         (RKNN, lambda r: r.export_encrypted_rknn_model("a.rknn"), -1, "encryption"),
         (RKNN, lambda r: r.list_devices(), ([], []), "board"),
     ],
@@ -312,7 +317,7 @@ def test_success_is_silent_unless_verbose(stand_in: type[StandIn], capsys: pytes
     lines = capsys.readouterr().err.splitlines()
     assert all(line.startswith("I ") for line in lines)
     assert any(line.startswith("I build: calibrating ") and line.endswith(" s") for line in lines)
-    assert "I build: int8, 5 tensors, 2 samples" in lines
+    assert "I build: int8 by minmax, 5 tensors, 2 samples" in lines
 
 
 def test_debug_prints_the_check_results_of_each_pass(
@@ -512,4 +517,100 @@ def test_a_missing_model_dataset_or_sample_is_one_line(tmp_path: Path, capsys: p
     assert rknn.build(dataset=str(dataset)) == 0
     assert rknn.accuracy_analysis([str(tmp_path / "absent.npy")], output_dir=str(tmp_path / "out")) == -1
     assert "absent.npy" in error_line(capsys)
+    rknn.release()
+
+
+# Hybrid quantization
+
+
+def with_wish(cfg: Path, line: str) -> None:
+    text = cfg.read_text()
+    assert "custom_quantize_layers: {}" in text
+    cfg.write_text(text.replace("custom_quantize_layers: {}", f"custom_quantize_layers:\n    {line}"))
+
+
+def test_hybrid_quantization_goes_from_step_to_step_in_two_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_model(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    picture = np.load("0.npy")
+    first = RKNN()
+    assert first.config(mean_values=[128] * 3, std_values=[128] * 3, target_platform="rk3588") == 0
+    assert first.load_onnx("tiny.onnx") == 0
+    assert first.hybrid_quantization_step1(dataset="./dataset.txt") == 0
+    assert first.init_runtime() == 0
+    int8 = first.inference([picture])
+    assert first.build(dataset="./dataset.txt") == -1
+    first.release()
+    with_wish(tmp_path / "tiny.quantization.cfg", "scores: float16")
+
+    capsys.readouterr()
+    second = RKNN(verbose=True)
+    files = {"model_input": "./tiny.model", "data_input": "./tiny.data"}
+    assert second.hybrid_quantization_step2(**files, model_quantization_cfg="./tiny.quantization.cfg") == 0
+    assert "I hybrid_quantization_step2: int8 by minmax, " in capsys.readouterr().err
+    assert second.export_rknn("tiny.rknn") == 0
+    assert second.inference([picture]) is None
+    assert second.init_runtime() == 0
+    hybrid = second.inference([picture])
+    assert second.accuracy_analysis(["0.npy"]) == 0
+    assert "scores" in (tmp_path / "snapshot" / "error_analysis.txt").read_text()
+    second.release()
+    assert int8 is not None and hybrid is not None
+    assert not np.array_equal(int8[0], hybrid[0])
+
+    third = RKNN()
+    assert third.load_rknn("tiny.rknn") == 0
+    assert third.init_runtime() == 0
+    again = third.inference([picture])
+    assert again is not None
+    np.testing.assert_array_equal(again[0], hybrid[0])
+    assert third.hybrid_quantization_step1("dataset.txt") == -1
+    assert "load the source model" in capsys.readouterr().err
+    third.release()
+
+
+def test_a_proposal_is_told_and_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rknn = RKNN(verbose=True)
+    assert rknn.config(std_values=[[255]], target_platform="rk3588") == 0
+    assert rknn.load_onnx(str(demo.MODEL)) == 0
+    assert rknn.hybrid_quantization_step1(str(demo.DATASET), proposal=True, proposal_dataset_size=2) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("I hybrid_quantization_step1: proposed 2 layers, cosine 0.") for line in lines)
+    assert "    joined: float16\n" in (tmp_path / "digits.quantization.cfg").read_text()
+    rknn.release()
+
+
+def test_a_cfg_with_faults_fails_in_one_line_and_keeps_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_model(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    rknn = RKNN()
+    assert rknn.config() == 0
+    assert rknn.load_onnx("tiny.onnx") == 0
+    assert rknn.hybrid_quantization_step1("dataset.txt") == 0
+    assert rknn.init_runtime() == 0
+    with_wish(tmp_path / "tiny.quantization.cfg", "relo: float16\n    relu: float8")
+    assert rknn.hybrid_quantization_step2("tiny.model", "tiny.data", "tiny.quantization.cfg") == -1
+    line = error_line(capsys)
+    assert "2 faults" in line and "'relo'" in line and "float8" in line
+    assert rknn.inference([np.load("0.npy")]) is not None
+    rknn.release()
+
+
+def test_auto_logs_what_it_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, dataset = tiny_model(tmp_path)
+    rknn = RKNN(verbose=True)
+    assert rknn.config(quantized_algorithm="auto", equalization=False, bias_correction=True) == 0
+    assert rknn.load_onnx(str(model)) == 0
+    assert rknn.build(dataset=str(dataset)) == 0
+    lines = capsys.readouterr().err.splitlines()
+    tried = [line for line in lines if line.startswith("I build: tried ")]
+    assert len(tried) >= 3
+    assert all("bias correction" in line and "equalization" not in line for line in tried)
     rknn.release()

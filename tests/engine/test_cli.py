@@ -25,6 +25,7 @@ from engine import cli, cli_jobs
 from engine.cli_console import Console, duration, printable, progress_line
 from engine.cli_options import UsageError, expand_arguments, job_options, read_config_file
 from engine.cli_text import accuracy_text, table, worst_layers
+from engine.cli_verbs import VERBS, verb_parser
 from engine.errors import Cancelled, ConfigError, FileError, ModelError
 from engine.summaries import AccuracyReport, ErrorPair, LayerError
 
@@ -45,7 +46,7 @@ def run(*words: str, folder: Path | None = None, module: str = "engine") -> subp
 
 
 def parse(*words: str, verb: str = "build") -> argparse.Namespace:
-    return cli.verb_parser(verb, "rknn-tui").parse_words(["m.onnx", *words])
+    return verb_parser(verb, "rknn-tui").parse_words(["m.onnx", *words])
 
 
 # Starting
@@ -77,20 +78,20 @@ print("LOADED", sorted(set({HEAVY!r}) & set(sys.modules)))
     assert done.stdout.splitlines()[-1] == "LOADED []"
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
+@pytest.mark.parametrize("verb", VERBS)
 def test_help_ends_with_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([verb, "--help"], program="rknn-tui") == 0
     last = capsys.readouterr().out.rstrip().splitlines()[-1]
     assert last.startswith(f"  rknn-tui {verb}")
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
+@pytest.mark.parametrize("verb", VERBS)
 def test_the_examples_of_the_help_are_valid(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main([verb, "--help"], program="rknn-tui")
     examples = capsys.readouterr().out.partition("examples:\n")[2].splitlines()
     for example in examples:
         words = example.partition(" > ")[0].split()[2:]
-        arguments = cli.verb_parser(verb, "rknn-tui").parse_words(words)
+        arguments = verb_parser(verb, "rknn-tui").parse_words(words)
         if verb != "demo":
             arguments.config = None
             job_options(arguments)
@@ -111,6 +112,11 @@ def test_the_examples_of_the_help_are_valid(verb: str, capsys: pytest.CaptureFix
         (["--dtype", "w8a8"], "quantized_dtype", "w8a8"),
         (["--algorithm", "mmse"], "quantized_algorithm", "mmse"),
         (["--method", "layer"], "quantized_method", "layer"),
+        (["--equalization"], "equalization", True),
+        (["--no-equalization"], "equalization", False),
+        ([], "equalization", None),
+        (["--bias-correction"], "bias_correction", True),
+        (["--no-bias-correction"], "bias_correction", False),
         (["--optimization-level", "0"], "optimization_level", 0),
         (["--target", "RK3588"], "target_platform", "rk3588"),
         (["--custom-string", "v1 of it"], "custom_string", "v1 of it"),
@@ -130,8 +136,16 @@ def test_inputs_sizes_and_outputs_pair_up_in_order() -> None:
 
 
 def test_files_may_stand_between_options() -> None:
-    arguments = cli.verb_parser("infer", "p").parse_words(["m.onnx", "--rgb2bgr", "a.jpg", "--batch", "2", "b.npy"])
+    arguments = verb_parser("infer", "p").parse_words(["m.onnx", "--rgb2bgr", "a.jpg", "--batch", "2", "b.npy"])
     assert (arguments.model, arguments.files) == ("m.onnx", ["a.jpg", "b.npy"])
+
+
+@pytest.mark.parametrize(
+    ("words", "number"), [(["--proposal"], 1), (["--proposal", "4"], 4), (["--proposal=3"], 3), ([], None)]
+)
+def test_a_proposal_may_have_a_number_and_stand_before_the_model(words: list[str], number: int | None) -> None:
+    arguments = verb_parser("hybrid", "p").parse_words([*words, "m.onnx"])
+    assert (arguments.proposal, arguments.model) == (number, "m.onnx")
 
 
 def test_values_after_a_double_dash_are_left_alone() -> None:
@@ -158,6 +172,30 @@ def test_values_after_a_double_dash_are_left_alone() -> None:
         (["build", "m.onnx", "n.onnx", "--float16"], "n.onnx"),
         (["infer", "m.onnx", "--float16"], "each model input"),
         (["analyze", "m.onnx", "--worst", "-1"], "worst"),
+        (["build", "m.onnx", "--float16", "--algorithm", "mse"], "'mmse'"),
+        (["build", "m.onnx", "--float16", "--equalization=yes"], "--equalization"),
+        (["build", "m.onnx", "--float16", "--no-bias"], "--no-bias-correction"),
+        (["build", "m.onnx", "--float16", "--data", "m.data"], "--cfg"),
+        (["build", "m.model"], "--cfg"),
+        (["build", "m.onnx", "--float16", "--onnx", "m.rknn"], "replace the package"),
+        (["hybrid", "m.onnx"], "--dataset"),
+        (["hybrid", "m.onnx", "--float16"], "--float16"),
+        (["hybrid", "m.onnx", "--dataset", "d.txt", "--proposal", "0"], "positive"),
+        (["hybrid", "m.onnx", "--dataset", "d.txt", "--proposal", "-2"], "positive"),
+        (["tune", "m.onnx"], "--dataset"),
+        (["tune", "m.rknn"], "--dataset"),
+        (["tune", "m.onnx", "--float16"], "--float16"),
+        (["tune", "m.onnx", "--dataset", "d.txt", "--cosine", "1.01"], "up to 1"),
+        (["tune", "m.onnx", "--dataset", "d.txt", "--cosine", "nan"], "up to 1"),
+        (["tune", "m.onnx", "--dataset", "d.txt", "--max-cost", "-0.1"], "0.2"),
+        (["tune", "m.onnx", "--dataset", "d.txt", "--max-cost", "20%"], "0.2"),
+        (["tune", "m.onnx", "--dataset", "d.txt", "--max-layers", "0"], "positive"),
+        (["tune", "m.onnx", "--dataset", "d.txt", "--jobs", "0"], "positive"),
+        (["tune", "m.onnx", "--dataset", "d.txt", "--precision", "int8"], "int16"),
+        (["tune", "m.onnx", "--dataset", "d.txt", "--candidate", "0", "-o", "t.rknn"], "positive"),
+        (["tune", "m.onnx", "--dataset", "d.txt", "--candidate", "1"], "--cfg"),
+        (["tune", "m.onnx", "--dataset", "d.txt", "--data", "m.data"], "--data"),
+        (["tune", "m.onnx", "--dataset", "d.txt", "--cfg", "t.rknn", "-o", "t.rknn"], "replace the package"),
         (["--json", "build", "m.onnx"], "after the command"),
     ],
 )
@@ -310,11 +348,22 @@ def test_results_have_a_place_before_the_work_starts(tmp_path: Path, capsys: pyt
         ["build", str(model), "--float16", "-o", str(tmp_path / "no" / "m.rknn")],
         ["build", str(model), "--float16", "-o", str(tmp_path)],
         ["infer", str(model), "--float16", "a.npy", "--save", str(tmp_path / "no" / "o.npz")],
+        ["build", str(model), "--float16", "--onnx", str(tmp_path / "no" / "m.onnx")],
+        ["tune", str(model), "--dataset", "d.txt", "-o", str(tmp_path / "no" / "m.rknn")],
+        ["tune", str(model), "--dataset", "d.txt", "--cfg", str(tmp_path)],
+        ["hybrid", str(model), "--dataset", "d.txt", "--folder", str(model)],
     ):
         assert cli.main(words) == 1
         assert "folder" in capsys.readouterr().err
-    assert cli.main(["build", str(model), "--float16", "-o", str(model)]) == 2
-    assert model.read_bytes() == b"never read"
+    for words in (
+        ["build", str(model), "--float16", "-o", str(model)],
+        ["build", str(model), "--float16", "-o", str(tmp_path / "m.rknn"), "--onnx", str(model)],
+        ["tune", str(model), "--dataset", "d.txt", "-o", str(model)],
+        ["tune", str(model), "--dataset", "d.txt", "--cfg", str(model)],
+    ):
+        assert cli.main(words) == 2
+        assert f"would replace {model}" in capsys.readouterr().err
+        assert model.read_bytes() == b"never read"
 
 
 # What is shown on the way
@@ -690,7 +739,9 @@ def test_the_demo_shows_what_int8_costs(capsys: pytest.CaptureFixture[str]) -> N
     document = json.loads(capsys.readouterr().out)
     assert document["test_images"] == 64
     assert document["top1"]["float"] >= 0.95
-    assert document["top1"]["int8"] < document["top1"]["float"]
+    assert document["top1"]["int8"] < document["top1"]["float"] == document["top1"]["tuned"]
+    assert [finding["rule"] for finding in document["lint"]] == ["join-ranges"]
+    assert document["tune"]["reached"]
     assert document["report"]["layers"]
 
 
