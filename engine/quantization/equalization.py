@@ -74,6 +74,9 @@ def equalize(model: ir.Model, samples: Sequence[Sample] = ()) -> Equalized:
     the factors of a pair have the geometric mean 1. Channels that are all 0 stay.
     """
     copy = model.clone()
+    # A clone gives nodes without a name one that others may have.
+    for node, source in zip(copy.graph, model.graph, strict=True):
+        node.name = source.name
     readers = {node: reader for node in copy.graph if (reader := _next(node)) is not None}
     magnitudes = _magnitudes(copy, list(readers.values()), samples) if readers and samples else {}
     sides = {node: _Convolution(node) for node in dict.fromkeys((*readers, *readers.values()))}

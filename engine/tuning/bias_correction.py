@@ -45,7 +45,7 @@ class BiasCorrector:
         *,
         keep: bool = True,
     ) -> None:
-        nodes = [node for layer in quantized.layers for node in layer.nodes if _correctable(node)]
+        nodes = [node for layer in quantized.layers for node in layer.nodes if correctable(node)]
         if progress is not None:
             progress.step("correct", 0, len(quantized.layers))
         self._pool = ThreadPoolExecutor(os.cpu_count())
@@ -131,7 +131,7 @@ def _without_noise(changes: Array) -> Array:
     return mean
 
 
-def _correctable(node: ir.Node) -> bool:
+def correctable(node: ir.Node) -> bool:
     """Whether the node adds a constant bias, or none, to products with constant weights, and no grid was given."""
     if node.op_type not in BIASED or attribute(node, "beta", 1.0) != 1.0:
         return False

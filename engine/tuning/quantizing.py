@@ -20,7 +20,7 @@ from engine.quantization.recipes import Recipe
 from engine.quantization.samples import Sample, Samples, spread
 from engine.quantization.statistics import Statistics, collect
 from engine.quantization.weight_clipping import clip_weights
-from engine.tuning.bias_correction import BiasCorrector
+from engine.tuning.bias_correction import BiasCorrector, correctable
 
 # More samples correct no better and take longer.
 CORRECTION_SAMPLES = 8
@@ -44,7 +44,9 @@ class Calibration:
                 found = equalize(model, self._few())
             self.model, self.pairs = found.model, tuple((pair.first, pair.second) for pair in found.pairs)
         self.layers: tuple[Layer, ...] = layers(self.model)
+        self.correctable = any(correctable(node) for node in self.model.graph)
         self._statistics: Statistics | None = None
+        self._known: dict[tuple[str, str, bool], Quantized] = {}
         self._corrector: BiasCorrector | None = None
 
     def statistics(self, *, histograms: bool) -> Statistics:
@@ -61,15 +63,22 @@ class Calibration:
 
     def quantized(self, recipe: Recipe) -> Quantized:
         """The model by `recipe`, without bias correction; `equalized` was decided when this was made."""
-        statistics = self.statistics(histograms=recipe.ranges != "minmax")
-        with self._timed("ranges"):
-            table = quantize(self.model, self.layers, statistics, self.config, recipe.ranges, headroom=recipe.headroom)
-            method = self.config.quantized_method
-            weights = clip_weights(self.model, method, self.config.precision) if recipe.weights == "mse" else {}
-        return Quantized(self.model, self.layers, table, method, Corrections(weights=weights))
+        wanted = recipe.ranges, recipe.weights, recipe.headroom
+        if wanted not in self._known:
+            statistics = self.statistics(histograms=recipe.ranges != "minmax")
+            with self._timed("ranges"):
+                table = quantize(
+                    self.model, self.layers, statistics, self.config, recipe.ranges, headroom=recipe.headroom
+                )
+                method = self.config.quantized_method
+                weights = clip_weights(self.model, method, self.config.precision) if recipe.weights == "mse" else {}
+            self._known[wanted] = Quantized(self.model, self.layers, table, method, Corrections(weights=weights))
+        return self._known[wanted]
 
     def corrected(self, quantized: Quantized) -> Quantized:
         """`quantized` with biases that take up the mean error on a few of the samples."""
+        if not self.correctable:
+            return quantized
         with self._timed("correct"):
             if self._corrector is None:
                 self._corrector = BiasCorrector(quantized, self._few(), self._progress, keep=False)
@@ -104,8 +113,12 @@ def quantize_by(recipe: Recipe, model: ir.Model, samples: Samples, config: Confi
     quantized = calibration.quantized(recipe)
     if recipe.bias_correction:
         quantized = calibration.corrected(quantized)
+    # It says what was done, not what was asked for.
+    done = dataclasses.replace(
+        recipe, equalization=bool(calibration.pairs), bias_correction=bool(quantized.corrections.biases)
+    )
     statistics = calibration.statistics(histograms=False)
-    return Outcome(quantized, recipe, statistics, calibration.pairs, calibration.seconds)
+    return Outcome(quantized, done, statistics, calibration.pairs, calibration.seconds)
 
 
 def full_statistics(model: ir.Model, samples: Samples, progress: Progress) -> Statistics:

@@ -381,7 +381,8 @@ class TestHostileFiles:
 
 class TestWriting:
     def stored(self, session: Session) -> Stored:
-        return Stored(Quantized(session.model, layers(session.model), session.table), session.config, "int8", 1)
+        quantized = Quantized(session.model, layers(session.model), session.table)
+        return Stored(quantized, session.config, "int8", 1, "minmax", (), 1)
 
     def test_when_the_disk_is_full_the_old_file_stays_and_nothing_else_does(
         self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
