@@ -51,7 +51,8 @@ class Judged:
 
     def of_scores(self, array: Array) -> Array:
         """The scores apart from their mean, as a flat vector."""
-        found: Array = (array - array.mean(axis=self.axis, keepdims=True)).reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite noise is found out where it is summed up
+            found: Array = (array - array.mean(axis=self.axis, keepdims=True)).reshape(-1)
         return found
 
 
