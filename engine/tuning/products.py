@@ -52,8 +52,8 @@ class Products:
             inside = np.ones(len(self._sample), bool)
             for place, size in zip(places, x.shape[2:], strict=True):
                 inside &= (place >= 0) & (place < size)
-            index: tuple[Any, ...] = tuple(np.where(inside, place, 0) for place in places)
-            found = x[(self._sample, slice(None), *index)]
+            index: list[Any] = [self._sample, slice(None), *(np.where(inside, place, 0) for place in places)]
+            found = x[tuple(index)]
             parts.append(np.where(inside[:, None], found, np.zeros((), x.dtype)))
         # [kernel, positions, channels]: in a row of weights, the kernel of one channel comes after that of another.
         columns: Array = np.stack(parts).transpose(2, 0, 1).reshape(len(self.rows), -1, len(self._sample))
@@ -66,7 +66,8 @@ class Products:
             turned: Array = (weight if attribute(self.node, "transB", 0) else weight.T)[None]
             return turned
         groups = int(attribute(self.node, "group", 1))
-        return weight.reshape(groups, weight.shape[0] // groups, -1)
+        rows: Array = weight.reshape(groups, weight.shape[0] // groups, -1)
+        return rows
 
     def by_shape(self, rows: Array) -> Array:
         """What `by_rows` was given."""

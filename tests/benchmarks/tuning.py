@@ -14,6 +14,7 @@ from typing import Any
 
 import onnxruntime
 
+from engine.analysis.judging import Judge
 from engine.progress import Progress
 from engine.quantization.recipes import recipe_of
 from engine.quantization.samples import Samples
@@ -29,18 +30,21 @@ from tests.zoo import FOLDER
 
 MMSE, KL, AUTO = "mmse", "kl_divergence", "auto"
 SOURCES = "source map of the auto model, one image"
-TUNE = "tune of the auto model"
+NORMAL = "normal"
+TUNE = "tune of the normal model"
 TARGETS = {"cls": {MMSE: 0.5, TUNE: 3.0}, "det": {MMSE: 6.0, TUNE: 30.0}}
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """Median seconds by step, and the quality of the auto model and of the tuned one on held-out samples."""
+    """Median seconds by step, and the quality of the auto model (on samples that it knows) and of the normal one before
+    and after `tune` (on samples that the search did not see)."""
 
     subject: str
     samples: int
     seconds: dict[str, float]
     recipe: str
+    auto: Quality
     base: Quality
     tuned: Quality
     layers: int
@@ -70,11 +74,12 @@ def measure(subject: Subject, repeats: int = 3) -> Measured:
 
         steps: dict[str, Callable[[], Any]] = {
             PLAIN: lambda: [plain.run(None, dict(sample)) for sample in samples],
+            NORMAL: lambda: build(NORMAL),
             MMSE: lambda: build(MMSE),
             KL: lambda: build(KL),
             AUTO: lambda: build(AUTO),
             SOURCES: lambda: source_map(results[AUTO].quantized, [samples[0]]),
-            TUNE: lambda: tune(results[AUTO].quantized, SampleSplit.of(samples), CONFIG.target),
+            TUNE: lambda: tune(results[NORMAL].quantized, SampleSplit.of(samples), CONFIG.target),
         }
         times: dict[str, list[float]] = {step: [] for step in steps}
         results: dict[str, Any] = {}
@@ -84,12 +89,14 @@ def measure(subject: Subject, repeats: int = 3) -> Measured:
                 results[step] = call()
                 times[step].append(time.perf_counter() - started)
     report = results[TUNE].report
+    judge = Judge(results[AUTO].quantized, SampleSplit.of(samples).judge)
     found = report.candidates[report.chosen] if report.chosen >= 0 else None
     return Measured(
         subject.name,
         len(samples),
         {step: statistics.median(seconds) for step, seconds in times.items()},
         str(results[AUTO].recipe),
+        judge.run(results[AUTO].quantized),
         report.base,
         found.quality if found else report.base,
         len(found.layers) if found else 0,
@@ -107,8 +114,9 @@ def table(measured: Sequence[Measured]) -> str:
             f"{step:58}{seconds:9.3f}{seconds / one.seconds[PLAIN]:8.1f}" for step, seconds in one.seconds.items()
         ]
         lines += [
-            f"auto took {one.recipe}: cosine {one.base.cosine:.5f} (lowest {one.base.lowest:.5f})",
-            f"tune changed {one.layers} layers: cosine {one.tuned.cosine:.5f} (lowest {one.tuned.lowest:.5f})",
+            f"auto took {one.recipe}: cosine {one.auto.cosine:.5f} (lowest {one.auto.lowest:.5f})",
+            f"tune changed {one.layers} layers: cosine {one.base.cosine:.5f} -> {one.tuned.cosine:.5f} "
+            f"(lowest {one.base.lowest:.5f} -> {one.tuned.lowest:.5f})",
             live.table([one.changes]).rstrip(),
         ]
         lines += [f"target: {what:50}{'ok' if met else 'missed':>9}" for what, met in one.targets().items()]
