@@ -11,11 +11,20 @@ if TYPE_CHECKING:
     from engine.api import RKNN
     from engine.config import Config
     from engine.errors import EngineError
+    from engine.quantization.edits import Edits
     from engine.session import Session
+    from engine.tuning.search import Wish
 
-__all__ = ["RKNN", "Config", "EngineError", "Session"]
+__all__ = ["RKNN", "Config", "Edits", "EngineError", "Session", "Wish"]
 
-_HOMES = {"RKNN": "engine.api", "Config": "engine.config", "EngineError": "engine.errors", "Session": "engine.session"}
+_HOMES = {
+    "RKNN": "engine.api",
+    "Config": "engine.config",
+    "Edits": "engine.quantization.edits",
+    "EngineError": "engine.errors",
+    "Session": "engine.session",
+    "Wish": "engine.tuning.search",
+}
 
 
 def __getattr__(name: str) -> Any:

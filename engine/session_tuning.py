@@ -18,7 +18,7 @@ from engine.quantization.dataset import Dataset
 from engine.quantization.edits import Edits, edited
 from engine.quantization.hybrid import apply_cfg, remarks
 from engine.quantization.preprocessing import input_specs
-from engine.quantization.samples import Sample, Samples
+from engine.quantization.samples import Sample, Samples, spread
 from engine.quantization.table import from_cfg, to_cfg
 from engine.quantization.traffic import float16_notes
 from engine.session_state import Array, SampleList, SessionState, path_from
@@ -31,6 +31,8 @@ from engine.tuning.search import SampleSplit, Wish, tune
 from engine.tuning.sources import source_map
 
 _DEFAULT = Wish()
+# All tensors of each are kept while sources are traced, and more of them tell little more.
+_TRACED_SAMPLES = 4
 
 
 class TuningSession(SessionState):
@@ -163,11 +165,11 @@ class TuningSession(SessionState):
     def source_map(
         self, samples: SampleList, *, executor: Executor | None = None, progress: Progress | None = None
     ) -> SourceMap:
-        """Where the error of the built model's outputs comes from; `samples` as in `live`, one is enough."""
+        """Where the error of the built model's outputs comes from, by up to 4 of `samples` (as in `live`); one will do."""
         built = self._require_quantized("source_map")
-        return source_map(
-            built.single, list(self._samples(samples, built.config)), progress=progress, executor=executor
-        )
+        given = self._samples(samples, built.config)
+        few = list(given.part(spread(len(given), _TRACED_SAMPLES)))
+        return source_map(built.single, few, progress=progress, executor=executor)
 
     def _with_sources(
         self, report: AccuracyReport, sample: Sample, wanted: bool, progress: Progress | None
