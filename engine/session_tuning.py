@@ -165,7 +165,7 @@ class TuningSession(SessionState):
     def source_map(
         self, samples: SampleList, *, executor: Executor | None = None, progress: Progress | None = None
     ) -> SourceMap:
-        """Where the error of the built model's outputs comes from, by up to 4 of `samples` (as in `live`); one will do."""
+        """Where the error of the built model's outputs comes from, by up to 4 of `samples` (as in `live`)."""
         built = self._require_quantized("source_map")
         given = self._samples(samples, built.config)
         few = list(given.part(spread(len(given), _TRACED_SAMPLES)))
