@@ -25,7 +25,7 @@ from engine.tuning.sources import error_sources, measure_sources
 
 # Sets that are measured at each step, the most promising first. Predictions know nothing of errors that cancel each
 # other, and are right about the order of candidates only by and large.
-_TRIED = 3
+_TRIED = 2
 # Steps that may pass without an improvement: of two roundings that each spoil an output, the first one's end shows
 # nothing.
 _PATIENCE = 2
