@@ -43,15 +43,6 @@ class Histogram:
         """How many values were counted."""
         return int(self.counts.sum())
 
-    def over(self, low: float, high: float) -> Histogram:
-        """The same values in as many bins from `low` to `high`, spread evenly within each old bin; nothing is lost."""
-        if (low, high) == (self.low, self.high):
-            return self
-        edges = np.linspace(low, high, len(self.counts) + 1)
-        below = np.rint(np.interp(edges, self.edges, np.concatenate([[0], np.cumsum(self.counts)]))).astype(np.int64)
-        below[0], below[-1] = 0, self.total
-        return Histogram(low, high, np.diff(below))
-
 
 def collect_histograms(
     model: ir.Model, statistics: Statistics, samples: Iterable[Sample], total: int, progress: Progress
@@ -82,19 +73,6 @@ def collect_histograms(
         if source in found:
             found[name] = found[source]
     return dataclasses.replace(statistics, histograms=found)
-
-
-def merge(first: Statistics, second: Statistics) -> Statistics:
-    """The statistics of both sets of samples. Counts are exact where a tensor's bins were the same."""
-    ranges = dict(first.ranges)
-    for name, (low, high) in second.ranges.items():
-        mine = ranges.get(name, (low, high))
-        ranges[name] = min(low, mine[0]), max(high, mine[1])
-    histograms = {}
-    for name in {**first.histograms, **second.histograms}:
-        parts = [s.histograms[name].over(*ranges[name]) for s in (first, second) if name in s.histograms]
-        histograms[name] = Histogram(*ranges[name], np.sum([part.counts for part in parts], axis=0))
-    return Statistics(ranges, first.samples + second.samples, histograms)
 
 
 def _counting_graph(

@@ -12,7 +12,7 @@ from engine.errors import Cancelled
 from engine.ort import make_session, run, serialize
 from engine.progress import Progress
 from engine.quantization import histograms
-from engine.quantization.histograms import BINS, Histogram, collect_histograms, merge
+from engine.quantization.histograms import BINS, collect_histograms
 from engine.quantization.statistics import Statistics, collect
 from tests.small_networks import Array, integers, network, random, typed
 
@@ -111,28 +111,3 @@ class TestCollecting:
         before = collect(graph, samples(0), 1, Progress())
         with pytest.raises(Cancelled):
             collect_histograms(graph, before, samples(0), 1, Progress(cancelled=lambda: True))
-
-
-class TestMerging:
-    def test_parts_with_the_same_bins_add_up_to_the_whole_exactly(self) -> None:
-        graph = model()
-        whole = counted(graph, 0, 1, 2, 3)
-        first, second = counted(graph, 0, 1, over=whole), counted(graph, 2, 3, over=whole)
-        merged = merge(first, second)
-        assert merged.ranges == whole.ranges
-        for name, histogram in whole.histograms.items():
-            assert np.array_equal(merged.histograms[name].counts, histogram.counts)
-
-    def test_parts_with_bins_of_their_own_come_near_the_whole(self) -> None:
-        graph = model()
-        merged, whole = merge(counted(graph, 0, 1), counted(graph, 2, 3)), counted(graph, 0, 1, 2, 3)
-        assert merged.samples == 4 and merged.ranges == whole.ranges
-        for name, histogram in whole.histograms.items():
-            found = merged.histograms[name]
-            assert found.total == histogram.total
-            assert np.abs(np.cumsum(found.counts) - np.cumsum(histogram.counts)).max() <= 0.005 * histogram.total
-
-    def test_other_bins_lose_no_value(self) -> None:
-        wider = Histogram(-1.0, 1.0, np.arange(8)).over(-3.0, 2.0)
-        assert wider.total == 28 and (wider.low, wider.high) == (-3.0, 2.0)
-        assert wider.counts[0] == wider.counts[1] == wider.counts[-1] == 0
