@@ -17,8 +17,6 @@ from engine.ort import LARGEST_MODEL
 FORMAT, VERSION = "rknn-tui", 2
 _GRAPH = "graph.onnx"
 
-Package = Stored
-
 
 def write(path: str | Path, package: Stored) -> None:
     """Write the package; an existing file is replaced only when the new one is complete. Raises FileError."""

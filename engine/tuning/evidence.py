@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from engine.analysis.judging import Judge, JudgedRun
 from engine.graph.query import static_shape
@@ -34,7 +35,8 @@ class Evidence:
         values = len(samples) * sum(sizes.get(one.scores or one.tensor, 0) for one in self._judge.judged)
         self._witness = _witness(reference, self._judge.tensors, sizes) if values < 8 * _ENOUGH else ""
         self.trust = values / (values + _ENOUGH) if self._witness else 1.0
-        self._golden = self._witnessed(reference, as_float=True)
+        self._floats: dict[int, tuple[ir.Model, list[Array]]] = {}
+        self._golden = self._witnessed(reference) if self._witness else []
 
     def measure(self, quantized: Quantized) -> tuple[Quality, float]:
         """The quality of the outputs, and the noise-to-signal power ratio to choose by.
@@ -51,15 +53,17 @@ class Evidence:
         before = self._noise(quantized, [run[self._witness] for run in found])
         return quality, quality.noise**self.trust * before ** (1.0 - self.trust)
 
-    def _witnessed(self, quantized: Quantized, *, as_float: bool) -> list[Array]:
-        if not self._witness:
-            return []
-        session = JudgedRun(quantized, [self._witness], as_float=as_float)
-        return [session.run(sample)[self._witness] for sample in self._judge.samples]
+    def _witnessed(self, quantized: Quantized) -> list[Array]:
+        """The witness in the float model, run once for each graph; the graph is kept, so that its id stays its own."""
+        model = quantized.model
+        if id(model) not in self._floats:
+            session = JudgedRun(quantized, [self._witness], as_float=True)
+            self._floats[id(model)] = model, [session.run(sample)[self._witness] for sample in self._judge.samples]
+        return self._floats[id(model)][1]
 
     def _noise(self, quantized: Quantized, found: list[Array]) -> float:
         """The witness's noise. Equalization scales its channels, which is taken back."""
-        own = self._witnessed(quantized, as_float=True)
+        own = self._witnessed(quantized)
         noise = signal = 0.0
         for golden, scaled, value in zip(self._golden, own, found, strict=True):
             axes = tuple(axis for axis in range(golden.ndim) if axis != 1)
