@@ -26,7 +26,9 @@ class LayerSummary:
 
     `index` is its place in execution order; `inputs` are names of the layers it reads (graph inputs are layers with
     op 'Input'); `precision` is what it computes in: 'int8', 'int16', 'float16', 'int8+float16' where a fused layer is
-    parted, or '' while nothing is built; `sources` are the nodes of the source model that it came from.
+    parted, or '' while nothing is built; `sources` are the nodes of the source model that it came from. `outputs` are
+    the tensors that it makes (the first is its name), `reads` the tensors that it reads, each one of some layer's
+    outputs or a graph input.
     """
 
     index: int
@@ -37,6 +39,8 @@ class LayerSummary:
     dtype: str
     precision: str = ""
     sources: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +135,8 @@ class LayerError:
 class AccuracyReport:
     """Per-layer accuracy in execution order, the model's outputs by name, and warnings a person should read.
 
-    `sources` is where the outputs' error comes from, where that was asked for.
+    `sources` is where the outputs' error comes from, where that was asked for. `quality` is how near the outputs are,
+    judged as `tune` and live evaluation do.
     """
 
     layers: tuple[LayerError, ...]
@@ -141,6 +146,7 @@ class AccuracyReport:
     directory: str = ""
     warnings: tuple[str, ...] = ()
     sources: SourceMap | None = None
+    quality: Quality | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,6 +283,101 @@ class LiveReport:
     quality: Quality
     changed: tuple[str, ...]
     seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class LiveState:
+    """The built model with a person's edits, after they were taken in.
+
+    `precisions` is what each layer and model input computes in, as LayerSummary has it: of all of them in the first
+    answer after a build, later only where it changed. `words` says of layers what they convert, '' for those that
+    convert nothing; it covers the same layers. `extra` is the estimated extra time over the model without edits, as a
+    share of that (0.1: a tenth longer). `quality` and `errors` (entire, by layer, of those that changed) are there
+    while live evaluation runs, and `changed` names the layers that ran again.
+    """
+
+    precisions: dict[str, str]
+    words: dict[str, str]
+    extra: float
+    seconds: float
+    quality: Quality | None = None
+    errors: dict[str, ErrorPair] = dataclasses.field(default_factory=dict)
+    changed: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """Something in a cfg's text that cannot be used. `line` and `column` count from 1; 0 means the text as a whole."""
+
+    line: int
+    column: int
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class CfgReading:
+    """What a cfg's text asks of the built model: precisions by tensor, and ranges (row -> min, max) that differ from
+    the build's own. With `faults`, in the order of their lines, it is not to be used as it stands.
+    """
+
+    wishes: dict[str, str]
+    ranges: dict[str, tuple[float, ...]]
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorFacts:
+    """A tensor between layers, as it is stored: 'int8', 'int16', 'float16', or '' for integers.
+
+    `low` and `high` are the range in use (NaN where there is none), `seen_low` and `seen_high` what calibration saw,
+    `row` the cfg's row whose min and max set the range ('' where none can be set). `counts` is a histogram of the float
+    model's values in equal bins from `first` to `last`, on the live samples or of the calibration; empty where neither
+    is there. `outside` is the share of those values beyond the range.
+    """
+
+    name: str
+    stored: str
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    seen_low: float
+    seen_high: float
+    scale: float | None
+    zero_point: int | None
+    row: str = ""
+    first: float = 0.0
+    last: float = 0.0
+    counts: tuple[int, ...] = ()
+    outside: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Alternative:
+    """What another precision of a layer would do: `quality` of the outputs, measured live (None where that does not
+    run), and `extra` estimated time over the model without edits, as in LiveState."""
+
+    precision: str
+    extra: float
+    quality: Quality | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerFacts:
+    """More of one layer than its row tells: the tensors that it reads and makes, and what each precision that the
+    target has would do ('' first: without a wish)."""
+
+    name: str
+    reads: tuple[TensorFacts, ...]
+    makes: tuple[TensorFacts, ...]
+    alternatives: tuple[Alternative, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneRun:
+    """A search that ended: its candidates go by `{number}.{index}` where corrected biases are asked for."""
+
+    number: int
+    report: TuneReport
 
 
 def to_plain(value: Any) -> Any:

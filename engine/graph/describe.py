@@ -63,7 +63,11 @@ def describe_layers(
     for value in model.graph.inputs:
         tensor = describe_tensor(value)
         kept = precision(tensor.name) if precision is not None else ""
-        found.append(LayerSummary(len(found), tensor.name, "Input", (), tensor.shape, tensor.dtype, kept))
+        found.append(
+            LayerSummary(
+                len(found), tensor.name, "Input", (), tensor.shape, tensor.dtype, kept, outputs=(tensor.name,)
+            )
+        )
     for layer in layers:
         made_by.update(dict.fromkeys(layer.outputs, layer.name))
         tensor = describe_tensor(values[layer.name])
@@ -77,6 +81,8 @@ def describe_layers(
                 tensor.dtype,
                 precision(layer.name) if precision is not None else "",
                 layer.sources,
+                layer.outputs,
+                layer.inputs,
             )
         )
     return tuple(found)
