@@ -1,14 +1,15 @@
-"""Which key does what: the defaults of the action table, changed by the user's keys file."""
+"""Which key does what, and where: the defaults of the action table, changed by the user's keys file."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.errors import nearest
-from rknn_tui.actions import ACTIONS, BY_ID
+from rknn_tui.actions import ACTIONS, BY_ID, EVERYWHERE, PLACES, Action
 from rknn_tui.settings import read_mapping
 
 
@@ -18,9 +19,10 @@ class Keymap:
 
     keys: Mapping[str, tuple[str, ...]]
 
-    def action(self, key: str, character: str | None) -> str | None:
-        """The action for a key press, told by its name and, where it types something, its character."""
-        table = self._by_key()
+    def action(self, key: str, character: str | None, place: str = "tune") -> str | None:
+        """The action for a key press in a screen or pane, told by its name and, where it types something, its
+        character."""
+        table = self._by_place[place]
         return table.get(character or "") or table.get(key)
 
     def first(self, action: str) -> str:
@@ -31,8 +33,12 @@ class Keymap:
         """What to press for an action, in a sentence: its first key, or its name in the command list."""
         return self.first(action) or f"'{action}'"
 
-    def _by_key(self) -> dict[str, str]:
-        return {key: action for action, keys in self.keys.items() for key in keys}
+    @functools.cached_property
+    def _by_place(self) -> dict[str, dict[str, str]]:
+        return {
+            place: {key: action.id for action in ACTIONS if action.works_in(place) for key in self.keys[action.id]}
+            for place in PLACES
+        }
 
 
 DEFAULT = Keymap({action.id: action.keys for action in ACTIONS})
@@ -41,12 +47,12 @@ DEFAULT = Keymap({action.id: action.keys for action in ACTIONS})
 def load(path: Path) -> tuple[Keymap, list[str]]:
     """The keymap with the changes that the file at `path` makes, and what is wrong with the file.
 
-    The file maps action ids to a key, a list of keys, or [] for none. A key taken from another action leaves that one.
-    A missing file changes nothing; a wrong entry is reported and skipped.
+    The file maps action ids to a key, a list of keys, or [] for none. A key taken from another action that works in the
+    same place leaves that one. A missing file changes nothing; a wrong entry is reported and skipped.
     """
     changes, faults = read_mapping(path)
     keys: dict[str, tuple[str, ...]] = dict(DEFAULT.keys)
-    taken: dict[str, str] = {}
+    taken: dict[str, list[str]] = {}
     for action, value in changes.items():
         if action not in BY_ID:
             faults.append(f"{path}: no action {action!r} ({nearest(str(action), BY_ID)})")
@@ -55,20 +61,29 @@ def load(path: Path) -> tuple[Keymap, list[str]]:
         if wanted is None:
             faults.append(f"{path}: {action}: expected a key or a list of keys, got {value!r}")
             continue
-        clash = [key for key in wanted if key in taken]
+        clash = [(key, other) for key in wanted for other in taken.get(key, ()) if _meet(BY_ID[other], BY_ID[action])]
         if clash:
-            faults.append(f"{path}: {clash[0]!r} is given to both {taken[clash[0]]} and {action}")
+            faults.append(f"{path}: {clash[0][0]!r} is given to both {clash[0][1]} and {action}")
             continue
-        taken.update(dict.fromkeys(wanted, action))
+        for key in wanted:
+            taken.setdefault(key, []).append(action)
         keys[action] = wanted
-    changed = set(taken.values())
+    changed = {action for actions in taken.values() for action in actions}
     for action in keys:
         if action not in changed:
-            keys[action] = tuple(key for key in keys[action] if key not in taken)
+            keys[action] = tuple(
+                key for key in keys[action] if not any(_meet(BY_ID[other], BY_ID[action]) for other in taken.get(key, ()))
+            )
     if not keys["quit"]:
         keys["quit"] = ("ctrl+q",)
         faults.append(f"{path}: no key is left to quit with; ctrl+q stays")
     return Keymap(keys), faults
+
+
+def _meet(one: Action, other: Action) -> bool:
+    """Whether there is a place where the keys of both work."""
+    places = {*one.places, *other.places}
+    return EVERYWHERE in places or bool({*one.places} & {*other.places})
 
 
 def _keys(value: Any) -> tuple[str, ...] | None:

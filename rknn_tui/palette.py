@@ -12,12 +12,19 @@ from rich.style import Style
 
 from rknn_tui.settings import config_folder, read_mapping
 
-ROLES = ("text", "muted", "title", "key", "marker", "int8", "int16", "float16", "bad", "warning", "error")
+ROLES = (
+    *("text", "muted", "title", "key", "marker", "mark", "lane", "changed"),
+    *("int8", "int16", "float16", "bad", "warning", "error", "comment", "fault"),
+)
 """The state that a role stands for always has a letter or word too: colour alone never tells it."""
 
 COLOURS = ("background", "foreground", "primary")
 
-_FALLBACK = {"muted": "dim", "title": "bold", "key": "bold", "marker": "bold", "bad": "bold", "error": "bold"}
+_FALLBACK = {
+    **dict.fromkeys(("muted", "lane", "comment"), "dim"),
+    **dict.fromkeys(("title", "key", "marker", "mark", "changed", "bad", "error"), "bold"),
+    "fault": "underline",
+}
 
 
 @dataclasses.dataclass(frozen=True)

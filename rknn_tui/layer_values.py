@@ -1,0 +1,32 @@
+"""The numbers that a layer's row shows beside what the model says of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerValues:
+    """What is known of one layer now; NaN where it is not known.
+
+    precision: what it computes in, '' while nothing is built. wished: the cfg's word for it, '' without one. changed:
+    whether that differs from the saved cfg. entire, single: cosines against the float model (-1..1). share: its part
+    (0..1) of the error of the outputs. milliseconds, bytes: time and memory on the chip, as `estimated` or measured.
+    stale: the cosine is from before the last edit, and a new one is on its way. fused: it has no tensor of its own.
+    """
+
+    precision: str = ""
+    wished: str = ""
+    changed: bool = False
+    entire: float = math.nan
+    single: float = math.nan
+    share: float = math.nan
+    milliseconds: float = math.nan
+    bytes: float = math.nan
+    estimated: bool = True
+    stale: bool = False
+    fused: bool = False
+
+
+NOTHING = LayerValues()
