@@ -72,7 +72,9 @@ def load(path: Path) -> tuple[Keymap, list[str]]:
     for action in keys:
         if action not in changed:
             keys[action] = tuple(
-                key for key in keys[action] if not any(_meet(BY_ID[other], BY_ID[action]) for other in taken.get(key, ()))
+                key
+                for key in keys[action]
+                if not any(_meet(BY_ID[other], BY_ID[action]) for other in taken.get(key, ()))
             )
     if not keys["quit"]:
         keys["quit"] = ("ctrl+q",)
