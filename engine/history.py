@@ -38,11 +38,17 @@ class EditState:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One change: what it is called, and the edits after it. Steps with the same `group` (not '') are one step."""
+    """One change: what it is called, and the edits after it. Steps with the same `group` (not '') are one step.
+
+    text, text_before: the cfg's text after and before a change of that text by hand; None for all other changes, which
+    leave a person's comments and order as they are.
+    """
 
     label: str
     state: EditState
     group: str = ""
+    text: str | None = None
+    text_before: str | None = None
 
 
 class History:
@@ -70,15 +76,18 @@ class History:
         """How many steps can be undone."""
         return self._done
 
-    def do(self, label: str, state: EditState, group: str = "") -> bool:
+    def do(
+        self, label: str, state: EditState, group: str = "", *, text: str | None = None, text_before: str | None = None
+    ) -> bool:
         """Put `state` in force as a new step; False where it changes nothing. Steps that were undone are forgotten."""
-        if state == self.state and list(state.wishes) == list(self.state.wishes):
+        same = state == self.state and list(state.wishes) == list(self.state.wishes)
+        if same and text == text_before:
             return False
         last = self._steps[self._done - 1] if self._done else None
         del self._steps[self._done :]
-        step = Step(label, state, group)
+        step = Step(label, state, group, text, text_before)
         if last is not None and group and last.group == group:
-            self._steps[-1] = dataclasses.replace(step, label=last.label)
+            self._steps[-1] = dataclasses.replace(step, text_before=last.text_before)
         else:
             self._steps.append(step)
         self._done = len(self._steps)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class WorkScreen(Screen[None]):
     """A full screen with the keys of its `PLACE`. Subclasses give `compose_body`, and `do_{action}` for each action.
 
-    An action that a screen has no method for is done by the tune screen, if it works everywhere. The movement keys go to
-    the first list in the body.
+    An action that a screen has no method for is done by the tune screen, if it works everywhere. The movement keys go
+    to the first list in the body.
     """
 
     PLACE: ClassVar[str] = ""
