@@ -1,12 +1,14 @@
 """The engine in a process of its own: requests come in as JSON lines, progress, results and errors go out.
 
-A request is `{"id", "method", "params"}` or `{"cancel": id}`. Requests run one at a time, in order, in a worker
-thread, so that a cancel is heard while one runs. The end of input ends the process.
+A request is `{"id", "method", "params"}` or `{"cancel": id}`. Requests run one at a time, in order, in a thread of
+their own, so that a cancel is heard while one runs; searches run in a second one, and pause while the first has
+something to do. The end of input ends the process.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import faulthandler
 import os
 import queue
@@ -18,7 +20,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from engine.errors import Cancelled, EngineError, OrderError, nearest
-from engine.host_protocol import MAX_REQUEST_BYTES, METHODS, decode, encode, error_event
+from engine.host_protocol import BACKGROUND, MAX_REQUEST_BYTES, METHODS, decode, encode, error_event
 from engine.progress import Progress
 from engine.summaries import to_plain
 
@@ -58,58 +60,133 @@ class ThrottledProgress:
             self._report(*held)
 
 
-class _Worker(threading.Thread):
-    """Owns the session and runs the requests."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Request:
+    """A message that asks for something, and whether it is wanted no longer."""
+
+    message: dict[str, Any]
+    cancelled: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+    @property
+    def name(self) -> Any:
+        """The id by which it is answered."""
+        return self.message.get("id")
+
+
+class _Lanes:
+    """Runs requests in order in one thread, and those of BACKGROUND in another, which waits while the first has work.
+
+    The first owns the session. A background request gets a session of its own over the model as it is when its turn in
+    the first would have come.
+    """
 
     def __init__(self, factory: SessionFactory, send: Callable[[dict[str, Any]], None]) -> None:
-        super().__init__(name="engine", daemon=True)
         self._factory = factory
         self._send = send
         self._session: Any = None
-        self._requests: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._pending: dict[Any, threading.Event] = {}
+        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._aside: queue.SimpleQueue[tuple[Any, _Request] | None] = queue.SimpleQueue()
+        self._pending: dict[Any, _Request] = {}
+        # Guards the number of requests that the first thread has yet to finish.
+        self._turn = threading.Condition()
+        self._unfinished = 0
+        self._threads = [
+            threading.Thread(target=self._run, name="engine", daemon=True),
+            threading.Thread(target=self._run_aside, name="engine background", daemon=True),
+        ]
 
-    def put(self, request: dict[str, Any]) -> None:
-        self._pending[request.get("id")] = threading.Event()
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, message: dict[str, Any]) -> None:
+        request = self._pending[message.get("id")] = _Request(message)
+        with self._turn:
+            self._unfinished += 1
         self._requests.put(request)
 
-    def cancel(self, request: Any) -> None:
-        flag = self._pending.get(request)
-        if flag is not None:
-            flag.set()
+    def cancel(self, name: Any) -> None:
+        request = self._pending.get(name)
+        if request is not None:
+            with self._turn:
+                request.cancelled.set()
+                self._turn.notify_all()
 
-    def finish(self) -> None:
-        """Cancel everything and end once the current request has noticed."""
-        for flag in list(self._pending.values()):
-            flag.set()
+    def finish(self, seconds: float) -> None:
+        """Cancel everything, and wait until what runs has noticed, at most so many seconds."""
+        for name in list(self._pending):
+            self.cancel(name)
         self._requests.put(None)
+        end = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
 
-    def run(self) -> None:
+    def _run(self) -> None:
         # Made before it is asked for: the imports behind it take most of a second. A failure is told with a request.
         with contextlib.suppress(Exception):
             self._session = self._factory()
         while (request := self._requests.get()) is not None:
-            name = request.get("id")
-            flag = self._pending[name]
-            progress = ThrottledProgress(
-                lambda stage, done, total, name=name: self._send(  # type: ignore[misc]
-                    {"id": name, "event": "progress", "stage": stage, "done": done, "total": total}
-                )
-            )
-            try:
-                if flag.is_set():
-                    raise Cancelled()
-                if self._session is None:
-                    self._session = self._factory()
-                value = to_plain(dispatch(self._session, request, Progress(progress, flag.is_set)))
-                progress.flush()
-                self._send({"id": name, "event": "result", "value": value})
-            except Exception as error:
-                if not isinstance(error, EngineError):
-                    traceback.print_exc()
-                self._send(error_event(name, error))
-            finally:
-                self._pending.pop(name, None)
+            if request.message.get("method") in BACKGROUND:
+                self._set_aside(request)
+            else:
+                self._answer(request, self._ready, request.cancelled.is_set)
+            with self._turn:
+                self._unfinished -= 1
+                self._turn.notify_all()
+        self._aside.put(None)
+
+    def _run_aside(self) -> None:
+        while (taken := self._aside.get()) is not None:
+            session, request = taken
+            self._answer(request, lambda session=session: session, self._waits(request))  # type: ignore[misc]
+
+    def _waits(self, request: _Request) -> Callable[[], bool]:
+        """Whether the request was cancelled, told once nothing else is to be done."""
+
+        def cancelled() -> bool:
+            with self._turn:
+                self._turn.wait_for(lambda: not self._unfinished or request.cancelled.is_set())
+            return request.cancelled.is_set()
+
+        return cancelled
+
+    def _ready(self) -> Any:
+        if self._session is None:
+            self._session = self._factory()
+        return self._session
+
+    def _set_aside(self, request: _Request) -> None:
+        try:
+            session = self._ready().aside()
+        except Exception as error:
+            self._fail(request, error)
+        else:
+            self._aside.put((session, request))
+
+    def _answer(self, request: _Request, session: Callable[[], Any], cancelled: Callable[[], bool]) -> None:
+        def report(stage: str, done: int, total: int) -> None:
+            self._send({"id": request.name, "event": "progress", "stage": stage, "done": done, "total": total})
+
+        progress = ThrottledProgress(report)
+        try:
+            if cancelled():
+                raise Cancelled()
+            value = to_plain(dispatch(session(), request.message, Progress(progress, cancelled)))
+            progress.flush()
+            self._send({"id": request.name, "event": "result", "value": value})
+        except Exception as error:
+            self._fail(request, error)
+        self._forget(request)
+
+    def _fail(self, request: _Request, error: Exception) -> None:
+        if not isinstance(error, EngineError):
+            traceback.print_exception(error)
+        self._send(error_event(request.name, error))
+        self._forget(request)
+
+    def _forget(self, request: _Request) -> None:
+        if self._pending.get(request.name) is request:
+            del self._pending[request.name]
 
 
 def dispatch(session: Any, request: dict[str, Any], progress: Progress) -> Any:
@@ -136,8 +213,13 @@ def dispatch(session: Any, request: dict[str, Any], progress: Progress) -> Any:
         return session.summary()
     if method == "export":
         return str(session.export(params["path"]))
+    if method in _SHORT:
+        return getattr(session, method)(**params)
     return getattr(session, method)(**params, progress=progress)
 
+
+_SHORT = {"live_stop", "edits", "cfg_text", "cfg_read", "cfg_write", "cfg_open", "save_cfg", "layer_facts"}
+# Methods whose time is not worth a report.
 
 _PARAMETERS: dict[str, tuple[set[str], set[str]]] = {
     "load": ({"path"}, {"inputs", "input_size_list", "outputs"}),
@@ -146,6 +228,22 @@ _PARAMETERS: dict[str, tuple[set[str], set[str]]] = {
     "analyze": ({"inputs"}, {"output_dir"}),
     "export": ({"path"}, set()),
     "summary": (set(), set()),
+    "hybrid_step2": ({"model_input", "data_input", "model_quantization_cfg"}, set()),
+    "apply": ({"wishes", "ranges"}, {"biases", "errors", "whole"}),
+    "live_start": ({"inputs"}, {"errors"}),
+    "live_stop": (set(), set()),
+    "edits": (set(), set()),
+    "cfg_text": (set(), set()),
+    "cfg_read": ({"text"}, set()),
+    "cfg_write": ({"text", "wishes", "ranges"}, set()),
+    "cfg_open": ({"path"}, set()),
+    "save_cfg": ({"path", "text"}, {"known"}),
+    "compare_cfg": ({"text"}, set()),
+    "layer_facts": ({"name"}, set()),
+    "alternatives": ({"name"}, set()),
+    "tune_run": ({"dataset"}, {"cosine", "cost", "layers", "precision"}),
+    "trace": ({"inputs"}, set()),
+    "findings": (set(), {"dataset", "inputs"}),
 }
 
 
@@ -160,8 +258,8 @@ def serve(factory: SessionFactory, reader: IO[bytes], writer: IO[bytes]) -> None
             writer.flush()
 
     send({"event": "ready"})
-    worker = _Worker(factory, send)
-    worker.start()
+    lanes = _Lanes(factory, send)
+    lanes.start()
     while line := reader.readline(MAX_REQUEST_BYTES + 1):
         if len(line) > MAX_REQUEST_BYTES:
             send(error_event(None, OrderError("the request is too long", where="engine")))
@@ -171,12 +269,14 @@ def serve(factory: SessionFactory, reader: IO[bytes], writer: IO[bytes]) -> None
         except ValueError as error:
             send(error_event(None, OrderError(f"not a request: {error}", where="engine")))
             continue
-        if "cancel" in message:
-            worker.cancel(message["cancel"])
+        name = message.get("cancel", message.get("id"))
+        if isinstance(name, (dict, list)):
+            send(error_event(None, OrderError("not a request: its id is no number or text", where="engine")))
+        elif "cancel" in message:
+            lanes.cancel(name)
         else:
-            worker.put(message)
-    worker.finish()
-    worker.join(SECONDS_TO_CLEAN_UP)
+            lanes.put(message)
+    lanes.finish(SECONDS_TO_CLEAN_UP)
 
 
 def run(factory: SessionFactory) -> None:
@@ -196,9 +296,9 @@ def run(factory: SessionFactory) -> None:
 
 
 def _session() -> Any:
-    from engine.session import Session
+    from engine.session_live import LiveSession
 
-    return Session()
+    return LiveSession()
 
 
 def main() -> None:

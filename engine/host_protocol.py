@@ -12,24 +12,57 @@ from typing import Any
 
 from engine import errors
 from engine.errors import EngineError
-from engine.summaries import AccuracyReport, BuildSummary, ModelSummary
+from engine.summaries import (
+    AccuracyReport,
+    Alternative,
+    BuildSummary,
+    CfgReading,
+    Finding,
+    LayerFacts,
+    LiveState,
+    ModelSummary,
+    SourceMap,
+    TuneRun,
+)
 
-METHODS: dict[str, type[Any] | None] = {
+METHODS: dict[str, Any] = {
     "load": ModelSummary,
+    "hybrid_step2": BuildSummary,
     "configure": None,
     "build": BuildSummary,
     "analyze": AccuracyReport,
     "export": None,
     "summary": ModelSummary,
+    "apply": LiveState,
+    "live_start": LiveState,
+    "live_stop": None,
+    "edits": CfgReading,
+    "cfg_text": None,
+    "cfg_read": CfgReading,
+    "cfg_write": None,
+    "cfg_open": None,
+    "save_cfg": None,
+    "compare_cfg": LiveState,
+    "layer_facts": LayerFacts,
+    "alternatives": tuple[Alternative, ...],
+    "tune_run": TuneRun,
+    "trace": SourceMap,
+    "findings": tuple[Finding, ...],
 }
-"""Every request's method, with the summary that its value is, or None where the value is plain already.
+"""Every request's method, with the type that its value has, or None where the value is plain already.
 
 Events carry the request's `id`: `progress` (stage, done, total), then one `result` (value) or `error` (kind, what,
 where, hint). `ready` comes once, first, without an id.
 """
 
-MAX_REQUEST_BYTES = 16 << 20
-"""A longer line is no request of ours: settings and paths take a few kilobytes."""
+BACKGROUND = frozenset({"tune_run", "trace", "findings"})
+"""Methods that run beside others, on the model as it is when their turn comes, and wait while those have work."""
+
+LARGEST_TEXT = 16 << 20
+"""Bytes of the longest text of a cfg that fits in a request."""
+
+MAX_REQUEST_BYTES = 6 * LARGEST_TEXT + (1 << 20)
+"""A longer line is no request of ours. JSON writes one byte of a text in up to six."""
 
 
 class EngineDiedError(EngineError):

@@ -291,9 +291,11 @@ class LiveState:
 
     `precisions` is what each layer and model input computes in, as LayerSummary has it: of all of them in the first
     answer after a build, later only where it changed. `words` says of layers what they convert, '' for those that
-    convert nothing; it covers the same layers. `extra` is the estimated extra time over the model without edits, as a
-    share of that (0.1: a tenth longer). `quality` and `errors` (entire, by layer, of those that changed) are there
-    while live evaluation runs, and `changed` names the layers that ran again.
+    convert nothing; it covers the same layers, and those whose words changed. `extra` is the estimated extra time over
+    the model without edits, as a share of that (0.1: a tenth longer). `quality` and `errors` (entire, by layer, of
+    those that changed) are there while live evaluation runs, and `changed` names the layers that ran again. `wishes`
+    are the lines of custom_quantize_layers in force. `lines`, in an answer that tells of all layers, names the tensors
+    of each layer and model input whose lines together put it into a precision.
     """
 
     precisions: dict[str, str]
@@ -303,6 +305,8 @@ class LiveState:
     quality: Quality | None = None
     errors: dict[str, ErrorPair] = dataclasses.field(default_factory=dict)
     changed: tuple[str, ...] = ()
+    wishes: dict[str, str] = dataclasses.field(default_factory=dict)
+    lines: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

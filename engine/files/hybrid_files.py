@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.errors import FileError
@@ -21,6 +21,7 @@ from engine.quantization.table import LARGEST_CFG, to_cfg
 _FORMAT, _VERSION = "rknn-tui hybrid", 1
 _AGAIN = "run step 1 of hybrid quantization again"
 _KIND = ".data file"
+_QUANTIZATION = ".quantization"
 
 log = logging.getLogger("engine")
 
@@ -48,38 +49,62 @@ def write(
 
     Returns their paths. Raises FileError and ModelError.
     """
-    model_path, data_path, cfg_path = found = paths(folder, stem)
-    for path in found:
-        if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
-            raise FileError("is the model that was loaded, and would be replaced", where=str(path), hint="rename it")
+    _, data_path, cfg_path = found = paths(folder, stem)
+    _spare(source, found)
     quantized = stored.quantized
     graph = graph_to_bytes(quantized.model)
     cfg = to_cfg(quantized.table, remarks(stored.recipe, stored.samples, stored.equalized, quantized))
     if comments or heading:
         cfg = with_wishes(cfg, quantized.table.wishes, comments=comments, heading=heading)
     text = cfg.encode()
-    manifest = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "model": members.checksum(graph),
-        "cfg": members.checksum(text),
-        **facts_of(stored),
-    }
     edited = _edited_cfg(data_path, cfg_path)
     backup = cfg_path.with_name(f"{cfg_path.name}.bak")
-    with contextlib.ExitStack() as stack:
-        # Written out before the first takes its place: a full disk shows while the old files are all still there.
-        for path, content in ((model_path, graph), (cfg_path, text), (backup, None if edited == text else edited)):
-            if content is not None:
-                file = stack.enter_context(replacing(path))
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        # It tells the graph's checksum, and takes its place first.
-        members.write(stack.enter_context(replacing(data_path)), manifest, members_of(stored))
+    _write(found, graph, text, stored, () if edited in (None, text) else ((backup, edited),))
     if edited not in (None, text):
         log.warning("%s was edited; it is kept as %s", cfg_path, backup.name)
     return found
+
+
+def write_beside(
+    cfg_path: str | Path,
+    text: str,
+    stored: Stored,
+    *,
+    known: str | None = None,
+    source: str | Path | None = None,
+) -> tuple[Path, Path, Path]:
+    """Write `text` to `cfg_path`, and the .model and .data that it is for beside it; old files are replaced once all
+    the new ones are complete.
+
+    The wishes in `text` are those that count. `known` is the checksum of what is thought to be at `cfg_path`, None for
+    nothing; with anything else there, but for the text itself, nothing is written. `source` is never replaced.
+
+    Returns the paths of the .model, the .data and the cfg. Raises FileError and ModelError.
+    """
+    cfg_path = Path(cfg_path)
+    stem = cfg_path.name.removesuffix(cfg_path.suffix).removesuffix(_QUANTIZATION) or cfg_path.name
+    found = cfg_path.with_name(f"{stem}.model"), cfg_path.with_name(f"{stem}.data"), cfg_path
+    if cfg_path in found[:2]:
+        raise FileError("is no name for a cfg", where=str(cfg_path), hint=f"call it {stem}{_QUANTIZATION}.cfg")
+    _spare(source, found)
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        raise FileError(f"cannot hold character {error.start} of the text", where=str(cfg_path)) from error
+    graph = graph_to_bytes(stored.quantized.model)
+    if cfg_path.exists():
+        there = members.checksum(_content(cfg_path, LARGEST_CFG))
+        if there not in (known, members.checksum(content)):
+            what = "exists already" if known is None else "changed on disk since it was read"
+            raise FileError(what, where=str(cfg_path), hint="read it first, or choose another name")
+    _write(found, graph, content, stored)
+    return found
+
+
+def read_text(path: str | Path) -> tuple[str, str]:
+    """The text of a cfg and its checksum. Raises FileError."""
+    text = read_cfg(path)
+    return text, members.checksum(text.encode())
 
 
 def read(model_path: str | Path, data_path: str | Path) -> Stored:
@@ -100,6 +125,39 @@ def read_cfg(path: str | Path) -> str:
         return _content(path, LARGEST_CFG).decode()
     except UnicodeDecodeError as error:
         raise FileError(f"is not UTF-8 text: byte {error.start}", where=str(path)) from error
+
+
+def _spare(source: str | Path | None, found: Sequence[Path]) -> None:
+    """Raise FileError if one of the files is `source`."""
+    for path in found:
+        if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
+            raise FileError("is the model that was loaded, and would be replaced", where=str(path), hint="rename it")
+
+
+def _write(
+    found: tuple[Path, Path, Path],
+    graph: bytes,
+    cfg: bytes,
+    stored: Stored,
+    further: Sequence[tuple[Path, bytes]] = (),
+) -> None:
+    model_path, data_path, cfg_path = found
+    manifest = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "model": members.checksum(graph),
+        "cfg": members.checksum(cfg),
+        **facts_of(stored),
+    }
+    with contextlib.ExitStack() as stack:
+        # Written out before the first takes its place: a full disk shows while the old files are all still there.
+        for path, content in ((model_path, graph), (cfg_path, cfg), *further):
+            file = stack.enter_context(replacing(path))
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # It tells the graph's checksum, and takes its place first.
+        members.write(stack.enter_context(replacing(data_path)), manifest, members_of(stored))
 
 
 def _content(path: str | Path, largest: int) -> bytes:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,10 +43,37 @@ def apply_cfg(base: Quantized, text: str, target: Target, *, where: str = "cfg")
 
     Raises one QuantizationError that tells of every line that cannot be used, in order, up to 20 of them.
     """
-    faults = _Faults(where)
-    top = read_sections(text, where)
+    edits, faults = read_edits(base, text, target, where=where)
+    if len(faults) == 1:
+        raise faults[0].error
+    if faults:
+        lines = [str(fault.error) for fault in faults[:_MOST_FAULTS]]
+        if len(faults) > len(lines):
+            lines.append(f"… and {len(faults) - len(lines)} more")
+        raise QuantizationError("\n  ".join([f"has {len(faults)} faults", *lines]), where=where)
+    return edited(base, edits, target)
+
+
+class CfgFault(NamedTuple):
+    """An error in a cfg, and the line and column that it tells of; 0 where it tells of the text as a whole."""
+
+    line: int
+    column: int
+    error: QuantizationError
+
+
+def read_edits(base: Quantized, text: str, target: Target, *, where: str = "cfg") -> tuple[Edits, list[CfgFault]]:
+    """What the cfg `text` asks of `base`, as far as it can be used, and what cannot be, in the order of its lines.
+
+    Of the rows, those whose min or max differ from what `base` has are in the edits. Raises nothing.
+    """
+    faults = _Faults()
     wishes: dict[str, str] = {}
     ranges: dict[str, Range] = {}
+    try:
+        top = read_sections(text, where)
+    except QuantizationError as error:
+        return Edits(), [_fault(error, where, text)]
     for name, entry in faults.section(top, WISHES).items():
         with faults.kept(entry):
             precision = wish_of(name, entry)
@@ -62,15 +91,25 @@ def apply_cfg(base: Quantized, text: str, target: Target, *, where: str = "cfg")
             changed = _check_row(base, name, row, entry, faults)
             if changed is not row:
                 ranges[name] = (changed.min, changed.max)
-    faults.raise_all()
-    return edited(base, Edits(wishes, ranges), target)
+    return Edits(wishes, ranges), [_fault(error, where, text) for error in faults.in_order()]
+
+
+def fault_message(error: QuantizationError, where: str = "cfg") -> str:
+    """What is wrong and what to do, without the place in the text `where`."""
+    rest = re.sub(rf"\A{re.escape(where)}(?: line \d+, column \d+)?(?:: )?", "", error.where)
+    text = f"{rest}: {error.what}" if rest else error.what
+    return f"{text} ({error.hint})" if error.hint else text
+
+
+def _fault(error: QuantizationError, where: str, text: str) -> CfgFault:
+    place = re.match(rf"{re.escape(where)} line (\d+), column (\d+)", error.where)
+    return CfgFault(int(place[1]), int(place[2]), error) if place else CfgFault(0, 0, error)
 
 
 class _Faults:
     """Errors with the places that they belong to, kept until all are known."""
 
-    def __init__(self, where: str) -> None:
-        self._where = where
+    def __init__(self) -> None:
         self._found: list[tuple[Place, QuantizationError]] = []
 
     @contextlib.contextmanager
@@ -88,16 +127,9 @@ class _Faults:
                 return section(top, key)
         return {}
 
-    def raise_all(self) -> None:
-        """Raise what was found as one QuantizationError."""
-        errors = [error for _, error in sorted(self._found, key=lambda item: item[0])]
-        if len(errors) == 1:
-            raise errors[0]
-        if errors:
-            lines = [str(error) for error in errors[:_MOST_FAULTS]]
-            if len(errors) > len(lines):
-                lines.append(f"… and {len(errors) - len(lines)} more")
-            raise QuantizationError("\n  ".join([f"has {len(errors)} faults", *lines]), where=self._where)
+    def in_order(self) -> list[QuantizationError]:
+        """The errors by the places that they belong to."""
+        return [error for _, error in sorted(self._found, key=lambda item: item[0])]
 
 
 def _check_row(base: Quantized, name: str, row: Row, entry: Entry, faults: _Faults) -> Row:
