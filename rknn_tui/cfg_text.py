@@ -1,0 +1,209 @@
+"""The cfg's text, kept in step with the edits: what is typed there moves the graph, and the other way round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from engine.errors import Cancelled, EngineError
+from engine.history import EditState
+from engine.host_protocol import EngineDiedError
+from engine.summaries import CfgReading, Fault
+from rknn_tui.calls import Calls
+from rknn_tui.dialogue import Notice, Question, Reply, notice_of
+from rknn_tui.editing import Editing, edit_changes
+
+Then = Callable[[], object]
+
+
+class TextHearer(Protocol):
+    """What hears of the text."""
+
+    def text_changed(self) -> object:
+        """The text, or what is wrong with it, is another now, and not because someone typed there."""
+
+    def told(self, reply: Reply) -> object:
+        """There is something to say."""
+
+
+class CfgText:
+    """`text` is None until somebody asks for it; `path` is the file that it was read from or written to, '' for none.
+
+    `expresses` are the edits that the text asks for. Where other edits are made meanwhile, both changes count.
+    """
+
+    def __init__(self, calls: Calls, editing: Editing, hearer: TextHearer) -> None:
+        self._calls, self._editing, self._hearer = calls, editing, hearer
+        self.forget()
+
+    def forget(self) -> None:
+        """No model is built: there is no text."""
+        self.text: str | None = None
+        self.saved: str | None = None
+        self.path = ""
+        self.faults: tuple[Fault, ...] = ()
+        self.typed_at_all = False
+        self._expresses: EditState | None = None
+        self._checksum: str | None = None
+        self._unread = False
+        self._busy = False
+        self._then: list[Then] = []
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether the text, as far as it was asked for, differs from the file."""
+        return self.text is not None and self.saved is not None and self.text != self.saved
+
+    @property
+    def faulty(self) -> bool:
+        """Whether the text cannot be used as it stands."""
+        return bool(self.faults)
+
+    # Between text and edits
+
+    def bring_up_to_date(self, then: Then = lambda: None) -> None:
+        """Have the text express the edits in force, and then go on. A text with faults waits for its mending."""
+        if self._busy:
+            self._then.append(then)
+        elif self._unread:
+            self._then.append(then)
+            self.read()
+        elif self.text is None:
+            self._start("cfg_text", {}, self._took_text, then)
+        elif not self.faults and self._expresses != self._editing.state:
+            state = self._editing.state
+            params = {"text": self.text, **_edits(state)}
+            self._start("cfg_write", params, lambda value: self._took_written(value, state), then)
+        else:
+            then()
+
+    def type(self, text: str) -> None:
+        """Someone typed: the text is this now. `read` looks at what it asks for."""
+        self.text, self._unread, self.typed_at_all = text, True, True
+
+    def read(self, group: str = "") -> None:
+        """See what the typed text asks for, and make it so; `group` joins what is typed in one go into one step."""
+        if self.text is None or not self._unread or self._busy:
+            return
+        self._unread = False
+        text = self.text
+        self._start("cfg_read", {"text": text}, lambda value: self._took_reading(value, text, group))
+
+    def step_back(self, text: str) -> None:
+        """The text is what it was before or after a change by hand that was undone or redone."""
+        self.text, self._unread, self.faults = text, False, ()
+        self._expresses = self._editing.state
+        self._hearer.text_changed()
+
+    def _took_text(self, value: Any) -> None:
+        self.text = str(value)
+        self._expresses = None
+        self.saved = self.saved if self.saved is not None else self.text
+
+    def _took_written(self, value: Any, state: EditState) -> None:
+        if not self._unread:
+            self.text, self._expresses = str(value), state
+            self._hearer.text_changed()
+
+    def _took_reading(self, reading: CfgReading, text: str, group: str) -> None:
+        self.faults = reading.faults
+        if not reading.faults:
+            before = self._expresses or self._editing.state
+            asked = EditState(reading.wishes, {row: tuple(ends) for row, ends in reading.ranges.items()}, before.biases)
+            wishes, ranges = edit_changes(before, asked)
+            state = self._editing.state
+            if state == before:
+                # The order of the lines is the text's.
+                state = EditState(asked.wishes, asked.ranges, state.biases)
+            else:
+                state = state.with_wishes(wishes).with_ranges({r: tuple(e) if e else None for r, e in ranges.items()})
+            self._expresses = asked
+            self._editing.do("edit of the cfg", state, group, text=text, text_before=self._read_text)
+            self._read_text = text
+        self._hearer.text_changed()
+
+    _read_text: str | None = None
+
+    # Files
+
+    def open(self, path: str, then: Then = lambda: None) -> None:
+        """Read a cfg for the built model from a file: its edits replace those in force, as one step."""
+
+        def took(value: Any) -> None:
+            self.text = self.saved = str(value["text"])
+            self.path, self._checksum = path, str(value["sha256"])
+            self._unread, self._expresses = False, self._editing.state
+            text = self.text
+            self._then.insert(0, lambda: self._start("cfg_read", {"text": text}, read))
+
+        def read(reading: CfgReading) -> None:
+            self.faults = reading.faults
+            self._hearer.text_changed()
+            if reading.faults:
+                fault = reading.faults[0]
+                more = f" and {len(reading.faults) - 1} more" if len(reading.faults) > 1 else ""
+                self._hearer.told(Notice(f"{path} line {fault.line}: {fault.message}{more}", "error"))
+                return
+            state = EditState(reading.wishes, {row: tuple(ends) for row, ends in reading.ranges.items()})
+            self._expresses = state
+            self._editing.do(f"open {Path(path).name}", state)
+            self._editing.mark_saved()
+            self._hearer.told(Notice(f"read {path}"))
+            then()
+
+        self._start("cfg_open", {"path": path}, took)
+
+    def save(self, path: str, then: Callable[[list[str]], object], *, overwrite: bool = False) -> None:
+        """Write the text, with what it needs to be built from, and then go on with the files' names."""
+
+        def write() -> None:
+            text = self.text
+            same = path == self.path and not overwrite
+            params = {"path": path, "text": text, "known": self._checksum if same else None}
+            self._start("save_cfg", params, lambda value: wrote(value, text))
+
+        def wrote(value: Any, text: str | None) -> None:
+            self.saved, self.path = text, path
+            self._checksum = None
+            self._start("cfg_open", {"path": path}, noted)
+            self._editing.mark_saved()
+            then([str(name) for name in value])
+
+        def noted(value: Any) -> None:
+            self._checksum = str(value["sha256"])
+
+        self.bring_up_to_date(write)
+
+    def _start(
+        self, method: str, params: dict[str, Any], take: Callable[[Any], object], then: Then | None = None
+    ) -> None:
+        self._busy = True
+        if then is not None:
+            self._then.append(then)
+
+        def answer(value: Any, error: EngineError | None) -> None:
+            self._busy = False
+            if error is not None:
+                self._then.clear()
+                if not isinstance(error, (Cancelled, EngineDiedError)):
+                    self._hearer.told(self._refusal(method, params, error))
+                return
+            take(value)
+            if self._busy:
+                return
+            waiting, self._then = self._then, []
+            for one in waiting:
+                self.bring_up_to_date(one)
+
+        self._calls.start(method, params, answer)
+
+    def _refusal(self, method: str, params: dict[str, Any], error: EngineError) -> Reply:
+        if method == "save_cfg" and "changed on disk" in error.what:
+            text = f"{error}\ny writes over it, other keys keep it; reload reads it"
+            return Question("overwrite_cfg", text, subject=str(params["path"]), confirm=True)
+        return notice_of(error)
+
+
+def _edits(state: EditState) -> dict[str, Any]:
+    return {"wishes": dict(state.wishes), "ranges": {row: list(ends) for row, ends in state.ranges.items()}}

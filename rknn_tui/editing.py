@@ -1,0 +1,369 @@
+"""A person's edits of the built model: what they change at once, and what the engine then measures; no screen in sight."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from engine.errors import Cancelled, EngineError
+from engine.history import EditState, History
+from engine.host_protocol import EngineDiedError
+from engine.summaries import (
+    AccuracyReport,
+    CfgReading,
+    ErrorPair,
+    LayerError,
+    LayerSummary,
+    LiveState,
+    ModelSummary,
+    Quality,
+    SourceMap,
+)
+from engine.targets import TARGETS
+from rknn_tui.calls import Calls
+from rknn_tui.dialogue import Notice, Reply, counted, notice_of
+from rknn_tui.estimates import NoiseEstimate, estimated_cosine
+from rknn_tui.layer_values import LayerValues
+from rknn_tui.runs import Run
+
+MOST_RUNS = 20
+
+
+class Hearer(Protocol):
+    """What hears of the edits."""
+
+    def values_changed(self, changes: Mapping[str, LayerValues]) -> object:
+        """The rows of some layers show something else now."""
+
+    def edits_changed(self, step: str) -> object:
+        """Other edits are in force: a person made `step`, or took it back."""
+
+    def told(self, reply: Reply) -> object:
+        """There is something to say."""
+
+
+class Editing:
+    """The edits in force, as steps that can be undone, and the numbers of the model with them.
+
+    An edit changes precisions, and the estimate of the outputs' cosine, at once; the engine is sent the latest edits
+    as soon as it has answered those before, so that a held key never queues up work.
+    """
+
+    def __init__(self, calls: Calls, hearer: Hearer) -> None:
+        self._calls = calls
+        self._hearer = hearer
+        self.history = History()
+        self.layers: Sequence[LayerSummary] = ()
+        self.runs: list[Run] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing is built: there is nothing to edit."""
+        self.history = History()
+        self.layers = ()
+        self.by_name: dict[str, LayerSummary] = {}
+        self.makers: dict[str, str] = {}
+        self.precisions: dict[str, str] = {}
+        self.words: dict[str, str] = {}
+        self.errors: dict[str, ErrorPair] = {}
+        self.report: AccuracyReport | None = None
+        self.quality: Quality | None = None
+        self.saved_quality: Quality | None = None
+        self.estimate: float | None = None
+        self.extra = 0.0
+        self.live = False
+        self.sources: SourceMap | None = None
+        self.runs = []
+        self._built_precisions: dict[str, str] = {}
+        self._noise: NoiseEstimate | None = None
+        self._left: float | None = None
+        self._label = ""
+        self._lines: dict[str, LayerError] = {}
+        self._shares: dict[str, float] = {}
+        self._measured: EditState | None = self.history.state
+        self._sent: int | None = None
+        self._target = ""
+
+    # What is known
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a quantized model to edit."""
+        return bool(self._built_precisions)
+
+    @property
+    def state(self) -> EditState:
+        """The edits in force."""
+        return self.history.state
+
+    @property
+    def pending(self) -> bool:
+        """Whether the engine has not answered the latest edits yet."""
+        return self.ready and self._measured is not self.state and self._measured != self.state
+
+    @property
+    def cosine(self) -> float | None:
+        """The worst output's cosine, as measured last; None before an analysis."""
+        if self.quality is not None:
+            return self.quality.cosine
+        pairs = [pair.cosine for pair in self.report.outputs.values()] if self.report else []
+        return min(pairs, default=None)
+
+    def values(self, names: Iterable[str] | None = None) -> dict[str, LayerValues]:
+        """What the rows of some layers show, by default of all."""
+        wanted = self.by_name if names is None else [name for name in names if name in self.by_name]
+        return {name: self._values(self.by_name[name]) for name in wanted}
+
+    def layer_of(self, tensor: str) -> str:
+        """The layer that makes a tensor; the cfg's copies on another grid go by their tensor's name."""
+        return self.makers.get(tensor) or next(
+            (
+                self.makers[tensor.removesuffix(end)]
+                for end in ("_int8", "_int16")
+                if tensor.removesuffix(end) in self.makers
+            ),
+            "",
+        )
+
+    def _values(self, layer: LayerSummary) -> LayerValues:
+        state, saved = self.state, self.history.saved
+        wished = next((state.wishes[name] for name in layer.outputs if name in state.wishes), "")
+        pair, line = self.errors.get(layer.name), self._lines.get(layer.name)
+        return LayerValues(
+            precision=self.precisions.get(layer.name, layer.precision),
+            wished=wished,
+            changed=any(
+                state.wishes.get(name) != saved.wishes.get(name) or state.ranges.get(name) != saved.ranges.get(name)
+                for name in layer.outputs
+            ),
+            entire=pair.cosine if pair is not None else math.nan,
+            single=line.single.cosine if line is not None and line.single is not None else math.nan,
+            share=self._shares.get(layer.name, math.nan) if self.sources is not None else math.nan,
+            fused=line is not None and line.entire is None,
+        )
+
+    # What the engine found
+
+    def begin(self, summary: ModelSummary) -> None:
+        """A model was built, or opened as a package: edits start from it, and a float16 build has none.
+
+        Precisions that were wished for the same layers before are wished again; ranges were those of the old build.
+        """
+        same = [layer.name for layer in summary.layers] == [layer.name for layer in self.layers]
+        runs, wishes = (self.runs, self.state.wishes) if same else ([], {})
+        self.forget()
+        self.layers = summary.layers
+        self.by_name = {layer.name: layer for layer in summary.layers}
+        self.makers = {tensor: layer.name for layer in summary.layers for tensor in layer.outputs}
+        self._target = summary.target
+        if summary.built in ("", "float16"):
+            return
+        self.runs = runs
+        self._built_precisions = {layer.name: layer.precision for layer in summary.layers}
+        self.precisions = dict(self._built_precisions)
+        if wishes:
+            self.do("edits of the build before", EditState(wishes))
+
+    def begin_with(self, reading: CfgReading) -> None:
+        """What was opened brought edits of its own: they are in force, and saved."""
+        self.history = History(EditState(reading.wishes, reading.ranges))
+        self._measured = self.state
+        for tensor, precision in reading.wishes.items():
+            name = self.layer_of(tensor)
+            if name:
+                self._built_precisions[name] = "" if precision == self._built_precisions[name] else precision
+
+    def set_report(self, report: AccuracyReport) -> None:
+        """An analysis ended; it was made with the edits in force when it was asked for."""
+        self.report = report
+        self._lines = {line.name: line for line in report.layers}
+        self.errors = {line.name: line.entire for line in report.layers if line.entire is not None}
+        if report.quality is not None:
+            self.quality = report.quality
+        self.estimate = None
+
+    def begin_live(self, state: LiveState) -> None:
+        """From now on the engine measures every edit."""
+        self.live = True
+        # What it started from are the edits of that moment; later ones are sent now.
+        self._take(state)
+        self.saved_quality = self.saved_quality or (state.quality if not self.history.unsaved else None)
+        self.keep_run("as built" if self.state == EditState() else self._label)
+        self._send()
+
+    def set_sources(self, sources: SourceMap, precisions: Mapping[str, str]) -> None:
+        """The outputs' error was traced while the layers were in these precisions."""
+        self.sources = sources
+        self._noise = NoiseEstimate(sources, self.layers, precisions)
+        shares: dict[str, float] = {}
+        for source in sources.sources:
+            place = source.layer or source.name
+            shares[place] = shares.get(place, 0.0) + source.share
+        self._shares = {name: shares.get(name, 0.0) for name in self.by_name}
+
+    # What a person changes
+
+    def set_precision(self, layers: Sequence[LayerSummary], precision: str) -> Reply:
+        """Put layers into 'int8', 'int16', 'float16', or with '' take their wishes back."""
+        if refusal := self._not_ready():
+            return refusal
+        target = TARGETS.get(self._target)
+        if precision and target is not None and precision not in target.precisions:
+            has = ", ".join(target.precisions)
+            return Notice(f"{self._target} cannot run a layer in {precision}: it has {has}", "warning")
+        able = [layer for layer in layers if self._built_precisions.get(layer.name)]
+        if not able:
+            return Notice("nothing there has a precision: integers stay as they are", "warning")
+        changes = {tensor: precision for layer in able for tensor in layer.outputs}
+        what = able[0].name if len(able) == 1 else counted(len(able), "layer")
+        return self.do(f"{what} to {precision or 'its default'}", self.state.with_wishes(changes, whole=True))
+
+    def cycle(self, layers: Sequence[LayerSummary]) -> Reply:
+        """The next precision that the target has, for all of them the one after the first's."""
+        if refusal := self._not_ready():
+            return refusal
+        target = TARGETS.get(self._target)
+        known = target.precisions if target is not None else ("int8", "float16")
+        now = self.precisions.get(layers[0].name, "").rpartition("+")[2] if layers else ""
+        following = known[(known.index(now) + 1) % len(known)] if now in known else known[0]
+        return self.set_precision(layers, following)
+
+    def set_range(self, row: str, ends: tuple[float, float] | None) -> Reply:
+        """Change the range of a row of the cfg; None goes back to the build's."""
+        if refusal := self._not_ready():
+            return refusal
+        what = "the built range" if ends is None else f"{ends[0]:g} to {ends[1]:g}"
+        return self.do(f"range of {row}: {what}", self.state.with_ranges({row: ends}))
+
+    def do(self, label: str, state: EditState, group: str = "", **texts: str | None) -> Reply:
+        """Put other edits in force as a step."""
+        before = self.state
+        if not self.history.do(label, state, group, **texts):
+            return Notice(f"{label}: it is so already")
+        self._changed(before, label)
+        return None
+
+    def undo(self) -> Reply:
+        """Take the last step back."""
+        before, step = self.state, self.history.undo()
+        if step is None:
+            return Notice("nothing to undo")
+        self._changed(before, "undo")
+        return Notice(f"undone: {step.label}")
+
+    def redo(self) -> Reply:
+        """Make the step again that was taken back last."""
+        before, step = self.state, self.history.redo()
+        if step is None:
+            return Notice("nothing to redo")
+        self._changed(before, "redo")
+        return Notice(f"done again: {step.label}")
+
+    def mark_saved(self) -> None:
+        """The edits in force are in the file."""
+        before = self.history.saved
+        self.history.mark_saved()
+        self.saved_quality = self.quality
+        self._hearer.values_changed(self.values(self._layers_of(before.differing(self.state))))
+
+    def keep_run(self, label: str) -> None:
+        """Keep what was measured last, to be compared with others."""
+        if self.quality is not None:
+            run = Run(
+                label,
+                self._target,
+                self.quality,
+                self.extra,
+                dict(self.precisions),
+                dict(self.errors),
+                self.state.wishes,
+            )
+            others = [one for one in self.runs if one.label != label]
+            self.runs = [*others[-MOST_RUNS + 1 :], run]
+
+    def resend(self) -> None:
+        """Send the edits in force, after something kept them from being sent."""
+        self._send()
+
+    def _not_ready(self) -> Reply:
+        return None if self.ready else Notice("nothing is quantized yet: edits change a quantized model", "warning")
+
+    def _changed(self, before: EditState, label: str) -> None:
+        names = self._layers_of(before.differing(self.state))
+        self._label = label
+        if self._noise is not None and self.estimate is None:
+            self._left = self._noise.left(self.precisions)
+        for name in names:
+            wish = next((self.state.wishes[t] for t in self.by_name[name].outputs if t in self.state.wishes), "")
+            self.precisions[name] = wish or self._built_precisions[name] or self.precisions[name]
+        if self._noise is not None and self.quality is not None and self._left is not None:
+            left = self._noise.left(self.precisions)
+            self.estimate = None if left is None else estimated_cosine(self.quality.cosine, self._left, left)
+        self._hearer.values_changed(self.values(names))
+        self._hearer.edits_changed(label)
+        self._send()
+
+    def _layers_of(self, tensors: Iterable[str]) -> list[str]:
+        return [name for tensor in tensors if (name := self.layer_of(tensor))]
+
+    def _send(self) -> None:
+        if self._sent is not None or not self.pending:
+            return
+        state = self.state
+        params = {
+            "wishes": dict(state.wishes),
+            "ranges": {row: list(ends) for row, ends in state.ranges.items()},
+            "biases": state.biases,
+            "whole": state.whole,
+        }
+
+        def answer(value: Any, error: EngineError | None) -> None:
+            self._sent = None
+            if error is None:
+                if state is self.state and state.whole:
+                    state = EditState(value.wishes, state.ranges, state.biases)
+                    self.history.amend(state)
+                self._measured = state
+                self._take(value)
+            elif isinstance(error, (Cancelled, EngineDiedError)):
+                return
+            else:
+                self._measured = state if state is self.state else None
+                self._hearer.told(notice_of(error))
+                if state is self.state and self.history.undoable:
+                    # What the engine cannot do is not kept: the step goes, and so does its mark on the screen.
+                    before = self.state
+                    self.history.undo()
+                    self._measured = None
+                    self._changed(before, "undo")
+            self._send()
+
+        self._sent = self._calls.start("apply", params, answer)
+
+    def _take(self, state: LiveState) -> None:
+        self.precisions.update(state.precisions)
+        self.words.update(state.words)
+        self.errors.update(state.errors)
+        self.extra = state.extra
+        if state.quality is not None:
+            self.quality = state.quality
+            if not self.pending:
+                self.estimate = None
+            if self.saved_quality is None and not self.history.unsaved:
+                self.saved_quality = state.quality
+        changed = dict.fromkeys((*state.precisions, *state.errors, *state.changed))
+        self._hearer.values_changed(self.values(changed))
+
+
+def edit_changes(before: EditState, after: EditState) -> tuple[dict[str, str], dict[str, Any]]:
+    """What differs, as the journal writes it: wishes ('' for one that went), and ranges (None for one that went)."""
+    wishes = {
+        n: after.wishes.get(n, "") for n in before.differing(after) if before.wishes.get(n) != after.wishes.get(n)
+    }
+    ranges = {
+        n: list(after.ranges[n]) if n in after.ranges else None
+        for n in before.differing(after)
+        if before.ranges.get(n) != after.ranges.get(n)
+    }
+    return wishes, ranges

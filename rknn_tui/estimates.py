@@ -1,0 +1,75 @@
+"""What a change of precisions will do to the outputs, told at once from the traced error sources."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+
+from engine.summaries import LayerSummary, SourceMap
+
+_FINE = ("int16", "float16")
+
+
+class NoiseEstimate:
+    """Predicts the outputs' noise by adding up the sources that are left.
+
+    A layer's weights make noise while it computes in int8, a tensor's rounding while its maker or one of its readers
+    does (Pandey et al. 2023, arXiv 2302.05397: errors of single places add up well). Sources were traced while the
+    layers were in the precisions `traced`; a layer that was finer then has none in the list.
+    """
+
+    def __init__(self, sources: SourceMap, layers: Sequence[LayerSummary], traced: Mapping[str, str]) -> None:
+        self._traced = dict(traced)
+        self._readers: dict[str, list[str]] = collections.defaultdict(list)
+        for layer in layers:
+            for tensor in layer.reads:
+                self._readers[tensor].append(layer.name)
+        self._weights: dict[str, float] = {}
+        self._tensors: dict[str, tuple[str, float]] = {}
+        self._of_layer: dict[str, list[str]] = collections.defaultdict(list)
+        for source in sources.sources:
+            if source.kind == "weights":
+                self._weights[source.name] = source.share
+            else:
+                maker = source.layer or source.name
+                self._tensors[source.name] = (maker, source.share)
+                for name in (maker, *self._readers[source.name]):
+                    self._of_layer[name].append(source.name)
+
+    def left(self, precisions: Mapping[str, str]) -> float | None:
+        """The share (0..1 and more) of the traced noise that is left under `precisions`, which hold every layer's.
+
+        None where a layer is coarser than when the sources were traced, since nothing is known of its noise.
+        """
+        changed = [name for name, before in self._traced.items() if precisions.get(name, before) != before]
+        gone = 0.0
+        tensors: set[str] = set()
+        for name in changed:
+            fine, was_fine = _fine(precisions[name]), _fine(self._traced[name])
+            if was_fine and not fine:
+                return None
+            if fine and not was_fine:
+                gone += self._weights.get(name, 0.0)
+                tensors.update(self._of_layer[name])
+        for tensor in tensors:
+            maker, share = self._tensors[tensor]
+            around = (maker, *self._readers[tensor])
+            if all(_fine(precisions.get(name, "")) for name in around):
+                gone += share
+        return max(1.0 - gone, 0.0)
+
+
+def estimated_cosine(cosine: float, left_before: float, left_after: float) -> float | None:
+    """The cosine that follows from a measured one when the noise goes from one share of the traced noise to another.
+
+    For small errors 1 - cosine is half the noise-to-signal ratio, so both shrink together. None where next to nothing
+    was left before.
+    """
+    if left_before <= 1e-9:
+        return None
+    return max(-1.0, 1.0 - (1.0 - cosine) * left_after / left_before)
+
+
+def _fine(precision: str) -> bool:
+    # A layer that is parted still has a coarse half.
+    return bool(precision) and all(part in _FINE for part in precision.split("+"))
