@@ -20,8 +20,10 @@ from engine.quantization.hybrid import fault_message, read_edits, remarks
 from engine.quantization.quantized import Quantized
 from engine.quantization.table import to_cfg
 from engine.session import Session
+from engine.session_facts import Tensors
 from engine.session_state import path_from
 from engine.summaries import CfgReading, Fault
+from engine.targets import Target
 
 _ENDS = 2
 
@@ -42,6 +44,11 @@ class Base:
     def cost(self) -> RelativeCost:
         """Estimates time as a share of what the model takes without edits."""
         return RelativeCost(self.built.single, self.built.config.target)
+
+    @functools.cached_property
+    def tensors(self) -> Tensors:
+        """The tensors between the layers."""
+        return Tensors(self.built.single.model, self.built.single.layers)
 
     @functools.cached_property
     def lines(self) -> dict[str, tuple[str, ...]]:
@@ -95,14 +102,8 @@ class CfgSession(Session):
 
     def edits(self) -> CfgReading:
         """The built model's wishes, and those ranges that are not the build's own."""
-        base, built = self._current(), self._require_quantized("edits")
-        rows = base.built.single.table.rows
-        changed: dict[str, tuple[float, ...]] = {
-            name: (row.min, row.max)
-            for name, row in built.single.table.rows.items()
-            if row is not rows[name] and (row.min, row.max) != (rows[name].min, rows[name].max)
-        }
-        return CfgReading(dict(built.single.table.wishes), changed)
+        found = self._edits()
+        return CfgReading(dict(found.wishes), dict(found.ranges))
 
     def cfg_text(self) -> str:
         """The built model's cfg, its edits included."""
@@ -164,6 +165,16 @@ class CfgSession(Session):
             self._renewed()
         return self._base
 
+    def _edits(self) -> Edits:
+        base, table = self._current(), self._require_quantized("edits").single.table
+        rows = base.built.single.table.rows
+        changed = {
+            name: (row.min, row.max)
+            for name, row in table.rows.items()
+            if row is not rows[name] and (row.min, row.max) != (rows[name].min, rows[name].max)
+        }
+        return Edits(table.wishes, changed)
+
     def _renewed(self) -> None:
         """Hear that there is another build."""
 
@@ -188,34 +199,45 @@ def edits_from(wishes: Any, ranges: Any) -> Edits:
     return Edits(dict(wishes), {name: (float(ends[0]), float(ends[1])) for name, ends in ranges.items()})
 
 
-def edited_checked(base: Quantized, edits: Edits, base_target: Any) -> Quantized:
+def checked(base: Quantized, edits: Edits, target: Target) -> Quantized:
     """As `edited`, with a hint for rows that do not exist. Raises QuantizationError."""
     unknown = next((name for name in edits.ranges if name not in base.table.rows), None)
     if unknown is not None:
         raise QuantizationError(
             "the model has no such row", where=f"row {unknown!r}", hint=nearest(unknown, base.table.rows)
         )
-    return edited(base, edits, base_target)
+    return edited(base, edits, target)
 
 
-def completed(base: Quantized, wishes: Mapping[str, str], target: Any) -> dict[str, str]:
-    """`wishes` with lines for the tensors within a layer whose output is wished for, where nothing is said of those.
+def whole_layers(
+    base: Quantized, wishes: Mapping[str, str], before: Mapping[str, str], target: Target
+) -> dict[str, str]:
+    """`wishes` with lines for the tensors within layers, where the wish for a layer's output is meant for all of it.
 
-    Without them, what computes the inner tensors stays as it was, and the layer falls into two parts.
+    That is so where the wishes say nothing of the tensors within, and where they say of them what `before`, the wishes
+    in force, does, but another precision of the output. Without such lines a wish parts the layer.
     """
     found = dict(wishes)
-    for tensor, precision in wishes.items():
-        layer = base.makers.get(tensor)
-        if layer is None or tensor not in layer.outputs or any(name in wishes for name in layer.inner):
+    for layer in dict.fromkeys(base.makers[name] for name in (*wishes, *before) if name in base.makers):
+        within = [name for name in layer.inner if name in base.table.rows]
+        said = {name: wishes[name] for name in within if name in wishes}
+        now, then = (next((w[name] for name in layer.outputs if name in w), "") for w in (wishes, before))
+        followed = now != then and said == {name: before[name] for name in within if name in before}
+        if said and not followed:
             continue
-        for name in layer.inner:
-            if name in base.table.rows and name not in found:
-                try:
-                    check_wish(base, name, precision, target)
-                except QuantizationError:
-                    continue
-                found[name] = precision
+        for name in within:
+            found.pop(name, None)
+            if now and _can(base, name, now, target):
+                found[name] = now
     return found
+
+
+def _can(base: Quantized, tensor: str, precision: str, target: Target) -> bool:
+    try:
+        check_wish(base, tensor, precision, target)
+    except QuantizationError:
+        return False
+    return True
 
 
 def _is_range(ends: Any) -> bool:

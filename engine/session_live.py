@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Collection, Mapping, Sequence
 
+from engine.builds import Built
+from engine.errors import QuantizationError, nearest
 from engine.progress import Progress
+from engine.quantization.edits import Edits
 from engine.quantization.hybrid import apply_cfg
 from engine.quantization.quantized import Array, Quantized
-from engine.quantization.traffic import Traffic, in_words, traffic
-from engine.session_cfg import Base, CfgSession, completed, edited_checked, edits_from
+from engine.quantization.traffic import Traffic, traffic
+from engine.session_cfg import Base, CfgSession, checked, edits_from, whole_layers
+from engine.session_facts import tensor_facts, words_of
 from engine.summaries import (
+    Alternative,
     ErrorPair,
     Finding,
+    LayerFacts,
     LiveState,
     SourceMap,
+    TensorFacts,
     TuneRun,
 )
 from engine.tuning.live import Live
@@ -30,6 +38,14 @@ class WatchedLive(Live):
         return self._golden_value(0, tensor)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Told:
+    """What was last told of all layers and model inputs."""
+
+    traffic: Mapping[str, Traffic]
+    words: Mapping[str, str]
+
+
 class LiveSession(CfgSession):
     """A session whose edits are told in full each time, so that to undo is to apply the earlier ones.
 
@@ -38,7 +54,7 @@ class LiveSession(CfgSession):
     """
 
     _live: WatchedLive | None = None
-    _told: Mapping[str, Traffic] | None = None
+    _told: _Told | None = None
 
     def release(self) -> None:
         """Let go of the model and everything made from it."""
@@ -59,22 +75,23 @@ class LiveSession(CfgSession):
 
         `wishes` are lines of custom_quantize_layers (tensor -> precision) in place of all others, `ranges` minima and
         maxima by row. `biases` are the build's own or, by `{number}.{index}`, those of a candidate of `tune_run`.
-        `errors` asks for the errors of layers that changed. `whole`: a wish for a layer's output goes for the tensors
-        within the layer too, unless the wishes say something of those; otherwise it parts the layer, as it does in a
-        cfg's text.
+        `errors` asks for the errors of layers that changed. With `whole`, another wish for a layer's output goes for
+        the tensors within it too, unless there is another wish for those as well; otherwise every line means what it
+        means in a cfg, and may part a layer.
 
         Raises QuantizationError for edits that cannot be, InputError, and Cancelled; nothing is changed then.
         """
         started, base = time.perf_counter(), self._current()
         target = base.built.config.target
         edits = edits_from(wishes, ranges)
+        before = self._require_built("apply").single
         if whole:
-            edits = dataclasses.replace(edits, wishes=completed(base.built.single, edits.wishes, target))
-        single = edited_checked(base.model(biases), edits, target)
+            wishes = whole_layers(base.built.single, edits.wishes, before.table.wishes, target)
+            edits = dataclasses.replace(edits, wishes=wishes)
+        single = checked(base.model(biases), edits, target)
         changed: tuple[str, ...] = ()
         if self._live is not None:
             changed = self._live.take(single, progress).changed
-        before = self._require_built("apply").single
         self._take_edited(single, biases)
         return self._state(base, before, changed, errors, started)
 
@@ -94,6 +111,41 @@ class LiveSession(CfgSession):
         """End live evaluation and let go of its tensors."""
         self._live = None
 
+    def layer_facts(self, name: str) -> LayerFacts:
+        """The tensors that a layer or model input reads and makes, and what each precision of it would take.
+
+        Raises QuantizationError for a name that the model does not have.
+        """
+        base, built = self._current(), self._require_built("layer_facts")
+        self._check_name(base, name)
+        options = self._options(base, name)
+        return LayerFacts(
+            name,
+            tuple(self._facts(base, built, tensor) for tensor in base.tensors.reads(name)),
+            tuple(self._facts(base, built, tensor) for tensor in base.tensors.makes(name)),
+            tuple(Alternative(precision, base.cost.extra(one.table)) for precision, one in options),
+        )
+
+    def alternatives(self, name: str, *, progress: Progress | None = None) -> tuple[Alternative, ...]:
+        """What each precision of a layer or model input would do, '' for no wish; measured where live evaluation runs.
+
+        The model stays as it is. Raises QuantizationError for a name that the model does not have, and Cancelled.
+        """
+        base, built, progress = self._current(), self._require_built("alternatives"), progress or Progress()
+        self._check_name(base, name)
+        options, live = self._options(base, name), self._live
+        found = []
+        try:
+            for done, (precision, single) in enumerate(options):
+                progress.step("alternatives", done, len(options))
+                quality = None if live is None else live.take(single, progress).quality
+                found.append(Alternative(precision, base.cost.extra(single.table), quality))
+        finally:
+            if live is not None:
+                live.take(built.single)
+        progress.step("alternatives", len(options), len(options))
+        return tuple(found)
+
     def compare_cfg(self, text: str, *, progress: Progress | None = None) -> LiveState:
         """What the build would be under another cfg: all precisions and errors. The built model stays as it is.
 
@@ -111,7 +163,7 @@ class LiveSession(CfgSession):
                 self._live.take(built.single)
         return LiveState(
             {name: one.computes for name, one in found.items()},
-            _words(found, single, found),
+            words_of(found, found, base.tensors),
             base.cost.extra(single.table),
             time.perf_counter() - started,
             quality,
@@ -158,18 +210,23 @@ class LiveSession(CfgSession):
         self, base: Base, before: Quantized, changed: tuple[str, ...], errors: bool, started: float
     ) -> LiveState:
         """What is new since the last time; all of it the first time."""
-        single = self._require_built("apply").single
-        found, told = traffic(single), self._told
+        single, known, told = self._require_built("apply").single, base.tensors, self._told
+        found = traffic(single)
         if told is None:
-            fresh: Collection[str] = found
+            fresh = list(found)
+            words = words_of(found, found, known)
             names: Collection[str] = found
         else:
-            fresh = [name for name, one in found.items() if one != told[name]]
+            fresh = [name for name, one in found.items() if one != told.traffic[name]]
+            # What a layer says of its readers may change although nothing else of it does.
+            near = {known.maker(tensor) for name in fresh for tensor in known.reads(name)}
+            words = words_of({*fresh, *near}, found, known)
+            words = {name: text for name, text in words.items() if name in fresh or text != told.words[name]}
             names = [*_inputs_changed(before, single), *changed]
-        self._told = found
+        self._told = _Told(found, {**(told.words if told is not None else {}), **words})
         return LiveState(
             {name: found[name].computes for name in fresh},
-            _words(found, single, fresh),
+            words,
             base.cost.extra(single.table),
             time.perf_counter() - started,
             None if self._live is None else self._live.quality,
@@ -179,12 +236,31 @@ class LiveSession(CfgSession):
             dict(base.lines) if told is None else {},
         )
 
+    def _options(self, base: Base, name: str) -> list[tuple[str, Quantized]]:
+        """The model with each precision that a layer can have, the other edits as they are."""
+        built, model = self._require_built("alternatives"), base.model(self._biases)
+        lines, edits = base.lines.get(name, ()), self._edits()
+        others = {tensor: precision for tensor, precision in edits.wishes.items() if tensor not in lines}
+        found = []
+        for precision in ("", *(built.config.target.precisions if lines else ())):
+            wishes = {**others, **(dict.fromkeys(lines, precision) if precision else {})}
+            # A tensor that was never calibrated has no grid.
+            with contextlib.suppress(QuantizationError):
+                found.append((precision, checked(model, Edits(wishes, edits.ranges), built.config.target)))
+        return found
+
+    def _facts(self, base: Base, built: Built, tensor: str) -> TensorFacts:
+        golden = None if self._live is None else self._live.golden(tensor)
+        return tensor_facts(tensor, built.single, base.tensors.values[tensor], golden, built.statistics)
+
+    def _check_name(self, base: Base, name: str) -> None:
+        known = base.tensors
+        if not isinstance(name, str) or (name not in known.layers and name not in known.inputs):
+            hint = nearest(str(name), (*known.inputs, *known.layers))
+            raise QuantizationError("the model has no such layer", where=f"layer {name!r}", hint=hint)
+
     def _errors(self, names: Collection[str]) -> dict[str, ErrorPair]:
         return {} if self._live is None else self._live.errors(names)
-
-
-def _words(found: Mapping[str, Traffic], quantized: Quantized, fresh: Collection[str]) -> dict[str, str]:
-    return {name: in_words(name, found) if found[name].converted else "" for name in fresh}
 
 
 def _inputs_changed(before: Quantized, after: Quantized) -> list[str]:
