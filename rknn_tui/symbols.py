@@ -12,17 +12,71 @@ from rich.cells import cell_len, set_cell_size
 
 @dataclasses.dataclass(frozen=True)
 class Symbols:
-    """One cell each. `unicode` tells whether bars may use block characters."""
+    """One cell each. `unicode` tells whether bars may use block characters.
+
+    `mark` is beside a marked row; `folded` stands for layers folded into one row, `dot` between their operators. The
+    rest draws the graph: nodes (`output` when nobody reads what it makes, `cut` when the readers are out of reach), a
+    `rail`, what goes `across`, and where a rail meets that: `joins` go on below, `last_reads` end and `starts` begin
+    there; each has three signs: joined to the right, to the left, to both sides.
+    """
 
     unicode: bool
     marker: str
     rule: str
     ellipsis: str
     times: str
+    mark: str
+    folded: str
+    dot: str
+    node: str
+    input: str
+    output: str
+    cut: str
+    rail: str
+    across: str
+    joins: str
+    last_reads: str
+    starts: str
 
 
-UNICODE = Symbols(unicode=True, marker="▶", rule="─", ellipsis="…", times="×")
-ASCII = Symbols(unicode=False, marker=">", rule="-", ellipsis="~", times="x")
+UNICODE = Symbols(
+    unicode=True,
+    marker="▶",
+    rule="─",
+    ellipsis="…",
+    times="×",
+    mark="+",
+    folded="▸",
+    dot="·",
+    node="●",
+    input="○",
+    output="◉",
+    cut="◆",
+    rail="│",
+    across="─",
+    joins="├┤┼",
+    last_reads="╰╯┴",
+    starts="╭╮┬",
+)
+ASCII = Symbols(
+    unicode=False,
+    marker=">",
+    rule="-",
+    ellipsis="~",
+    times="x",
+    mark="+",
+    folded=">",
+    dot=".",
+    node="*",
+    input="o",
+    output="@",
+    cut="#",
+    rail="|",
+    across="-",
+    joins="+++",
+    last_reads="'''",
+    starts="...",
+)
 
 
 def choose(setting: str = "auto", environment: Mapping[str, str] | None = None) -> Symbols:
