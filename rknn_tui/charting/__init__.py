@@ -1,0 +1,1 @@
+"""Charts as data and as text; nothing here knows the screen."""

@@ -1,0 +1,287 @@
+"""Charts of what the app knows: accuracy, time and memory by layer, error sources, candidates, a tensor's values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from engine.summaries import LayerFacts, LayerSummary, SourceMap, TensorFacts, TuneReport
+from rknn_tui.bars import digits
+from rknn_tui.charting.axes import finite, short
+from rknn_tui.charting.chart import Cell, Chart, Kind, Mark
+from rknn_tui.dialogue import counted
+from rknn_tui.layer_values import NOTHING, LayerValues
+from rknn_tui.symbols import drawable
+
+_NAME_CHARACTERS = 40
+"""Of a name in a sentence, where the end tells most."""
+
+Values = Mapping[str, LayerValues]
+
+
+class ChartData(Protocol):
+    """What charts are made of, as it is now. `chosen` is the index of the candidate that is taken or looked at.
+
+    `facts` are those of the layer under the cursor.
+    """
+
+    @property
+    def layers(self) -> Sequence[LayerSummary]: ...
+    @property
+    def values(self) -> Values: ...
+    @property
+    def source_map(self) -> SourceMap | None: ...
+    @property
+    def tune_report(self) -> TuneReport | None: ...
+    @property
+    def chosen(self) -> int | None: ...
+    @property
+    def facts(self) -> LayerFacts | None: ...
+
+
+CHARTS: Mapping[str, Callable[[ChartData], Chart]] = {
+    "cosine": lambda data: cosine_by_layer(data.layers, data.values),
+    "sources": lambda data: error_sources(data.source_map),
+    "time": lambda data: time_by_layer(data.layers, data.values),
+    "memory": lambda data: memory_over_run(data.layers, data.values),
+    "candidates": lambda data: pareto(data.tune_report, data.chosen),
+    "range": lambda data: range_histogram(_shown_tensor(data.facts)),
+}
+"""The charts by their ids, in the order in which they are gone through."""
+
+
+def cosine_by_layer(layers: Sequence[LayerSummary], values: Values, *, limit: float = math.nan) -> Chart:
+    """Every layer's cosine in execution order, in the entire model and, where that is known, alone.
+
+    `limit` is the cosine below which a layer counts as bad.
+    """
+    title, header = "cosine by layer", ("layer", "name", "op", "entire", "single")
+    known = [values.get(layer.name, NOTHING) for layer in layers]
+    rows = tuple(
+        (layer.index, drawable(layer.name), drawable(layer.op), value.entire, value.single)
+        for layer, value in zip(layers, known, strict=True)
+    )
+    ys = tuple(
+        name for name in ("entire", "single") if any(math.isfinite(float(row[header.index(name)])) for row in rows)
+    )
+    if not ys:
+        return Chart("cosine", title, "lines", header, (), note="no accuracy is known yet")
+    notes = [f"lowest {name}: {_worst(rows, header.index(name))}" for name in ys]
+    stale = sum(value.stale for value in known)
+    if stale:
+        notes.append(f"{counted(stale, 'number')} from before the last change")
+    return Chart(
+        "cosine",
+        title,
+        "lines",
+        header,
+        rows,
+        x="layer",
+        ys=ys,
+        label="name",
+        x_label="layer, as executed",
+        y_label="cosine",
+        unit="cosine",
+        limit=limit,
+        note="; ".join(notes),
+    )
+
+
+def error_sources(source_map: SourceMap | None) -> Chart:
+    """Each rounding's part of the outputs' error, the largest first."""
+    title, header = "where the error comes from", ("kind", "name", "layer", "op", "share")
+    if source_map is None:
+        return Chart("sources", title, "bars", header, (), note="error sources are not traced yet")
+    rows = tuple(
+        (source.kind, drawable(source.name), drawable(source.layer), drawable(source.op), source.share)
+        for source in sorted(source_map.sources, key=lambda source: _largest_first(source.share))
+        if math.isfinite(source.share)
+    )
+    total = source_map.total
+    note = f"{counted(len(rows), 'rounding')}, each alone in the float model, {counted(source_map.samples, 'sample')}"
+    note += f"; together: cosine {digits(total.cosine)}, SNR {total.snr:.1f} dB"
+    return Chart(
+        "sources",
+        title,
+        "bars",
+        header,
+        rows,
+        ys=("share",),
+        label="name",
+        tag="kind",
+        y_label="share of the outputs' error",
+        unit="share",
+        note=note if rows else "no rounding costs anything",
+    )
+
+
+def time_by_layer(layers: Sequence[LayerSummary], values: Values) -> Chart:
+    """The layers' times on the chip, the largest first; nothing where there is neither estimate nor measurement."""
+    return _by_layer(
+        "time",
+        "time by layer",
+        "bars",
+        "ms",
+        _known(layers, values, lambda value: value.milliseconds),
+        lambda total, largest: f"{short(total, 'ms')} in all; longest {largest}",
+    )
+
+
+def memory_over_run(layers: Sequence[LayerSummary], values: Values) -> Chart:
+    """The memory that is in use while each layer runs; nothing where there is neither estimate nor measurement."""
+    return _by_layer(
+        "memory",
+        "memory over the run",
+        "steps",
+        "bytes",
+        _known(layers, values, lambda value: value.bytes),
+        lambda total, largest: f"peak {largest}",
+    )
+
+
+def pareto(report: TuneReport | None, chosen: int | None) -> Chart:
+    """What each candidate of a search costs and gives, numbered as its rows: 0 is the model as it was.
+
+    `chosen` is an index into the report's candidates; None or -1 where none is.
+    """
+    title = "candidates of the search"
+    header = ("candidate", "extra_time", "cosine", "lowest", "snr_db", "layers", "state")
+    if report is None:
+        return Chart("candidates", title, "points", header, (), note="no search has run yet")
+    taken = -1 if chosen is None else chosen
+    qualities = [report.base, *(candidate.quality for candidate in report.candidates)]
+    costs = [0.0, *(candidate.cost for candidate in report.candidates)]
+    counts = [0, *(len(candidate.layers) for candidate in report.candidates)]
+    rows = tuple(
+        (
+            *(number, cost, quality.cosine, quality.lowest, quality.snr, count),
+            "chosen" if number == taken + 1 and number else "" if number else "base",
+        )
+        for number, (quality, cost, count) in enumerate(zip(qualities, costs, counts, strict=True))
+    )
+    shown = taken + 1 if 0 <= taken < len(report.candidates) else 0
+    note = f"{'chosen' if shown else 'as it was'}: {shown}, cosine {digits(qualities[shown].cosine)}"
+    note += f", SNR {qualities[shown].snr:.1f} dB, {counted(counts[shown], 'layer')}"
+    if shown:
+        note += f", {short(costs[shown], 'share')} more time (estimated)"
+    if not report.candidates:
+        note += "; nothing better was found" if report.chosen < 0 and not report.reached else "; nothing needs repair"
+    return Chart(
+        "candidates",
+        title,
+        "points",
+        header,
+        rows,
+        x="extra_time",
+        ys=("cosine",),
+        label="candidate",
+        tag="state",
+        x_label="extra time, estimated",
+        y_label="cosine",
+        unit="cosine",
+        note=note,
+    )
+
+
+def range_histogram(facts: TensorFacts | None) -> Chart:
+    """How a tensor's values are spread, and which of them its range in use covers."""
+    title, header = "values of a tensor", ("from", "to", "count")
+    if facts is None:
+        return Chart("range", title, "histogram", header, (), note="no layer's tensors are known yet")
+    title = f"values of {_short_name(facts.name)}"
+    stored = f"stored as {facts.stored or 'integers'}"
+    ends = math.isfinite(facts.low) and math.isfinite(facts.high)
+    if ends:
+        stored += f", range {short(facts.low)} to {short(facts.high)}"
+    if math.isfinite(facts.seen_low) and math.isfinite(facts.seen_high):
+        stored += f", calibration saw {short(facts.seen_low)} to {short(facts.seen_high)}"
+    span = facts.last - facts.first
+    if not facts.counts or not math.isfinite(span) or span < 0:
+        return Chart("range", title, "histogram", header, (), note=f"no values are known; {stored}")
+    count = len(facts.counts)
+    edges = [facts.first + span * (place / count) for place in range(count)] + [facts.last]
+    rows = tuple(zip(edges[:-1], edges[1:], facts.counts, strict=True))
+    if ends:
+        stored = f"{short(facts.outside, 'share')} of the values outside; {stored}"
+    return Chart(
+        "range",
+        title,
+        "histogram",
+        header,
+        rows,
+        x="from",
+        ys=("count",),
+        x_label="value",
+        y_label="values",
+        marks=(Mark(facts.low, "low"), Mark(facts.high, "high")) if ends else (),
+        note=stored,
+    )
+
+
+def _known(
+    layers: Iterable[LayerSummary], values: Values, number: Callable[[LayerValues], float]
+) -> tuple[tuple[Cell, ...], ...]:
+    found = ((layer, values.get(layer.name, NOTHING)) for layer in layers)
+    return tuple(
+        (
+            *(layer.index, drawable(layer.name), drawable(layer.op), number(value)),
+            "estimated" if value.estimated else "measured",
+        )
+        for layer, value in found
+        if math.isfinite(number(value))
+    )
+
+
+def _by_layer(
+    id: str, title: str, kind: Kind, unit: str, rows: tuple[tuple[Cell, ...], ...], say: Callable[[float, str], str]
+) -> Chart:
+    header = ("layer", "name", "op", "milliseconds" if unit == "ms" else unit, "source")
+    if not rows:
+        return Chart(id, title, kind, header, (), note="no estimate yet")
+    sources = sorted({str(row[4]) for row in rows})
+    largest = max(rows, key=lambda row: float(row[3]))
+    named = f"{short(float(largest[3]), unit)} at #{largest[0]} {_short_name(str(largest[1]))}"
+    return Chart(
+        id,
+        f"{title}, {' and '.join(sources)}",
+        kind,
+        header,
+        rows,
+        x="layer",
+        ys=(header[3],),
+        label="name",
+        tag="source" if len(sources) > 1 else "",
+        x_label="layer, as executed",
+        y_label=header[3],
+        unit=unit,
+        note=say(math.fsum(_summable(float(row[3]) for row in rows)), named),
+    )
+
+
+def _summable(values: Iterable[float]) -> list[float]:
+    """The values, or none where their sum is more than a double holds."""
+    found = list(values)
+    return found if math.isfinite(sum(found)) else [math.inf]
+
+
+def _shown_tensor(facts: LayerFacts | None) -> TensorFacts | None:
+    """Of a layer's tensors, the first that it makes with values to show, else the first it reads with some."""
+    if facts is None:
+        return None
+    tensors = (*facts.makes, *facts.reads)
+    return next((tensor for tensor in tensors if tensor.counts), next(iter(tensors), None))
+
+
+def _worst(rows: Sequence[Sequence[Cell]], column: int) -> str:
+    row = min((row for row in rows if finite([float(row[column])])), key=lambda row: float(row[column]))
+    return f"{digits(float(row[column]))} at #{row[0]} {_short_name(str(row[1]))}"
+
+
+def _short_name(name: str) -> str:
+    name = drawable(name)
+    return name if len(name) <= _NAME_CHARACTERS else f"..{name[2 - _NAME_CHARACTERS :]}"
+
+
+def _largest_first(share: float) -> float:
+    return -share if math.isfinite(share) else math.inf
