@@ -15,20 +15,17 @@ class EditState:
 
     wishes: tensor -> precision, the lines of custom_quantize_layers. ranges: row -> (min, max) where they differ from
     the build's. biases: '' for the build's own, or `{run}.{candidate}` of a search, whose corrected biases are used.
-    whole: wishes for layers' outputs are to go for the tensors within these layers too; the engine's answer then tells
-    all of them, and `amend` puts them in place.
     """
 
     wishes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     ranges: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     biases: str = ""
-    whole: bool = dataclasses.field(default=False, compare=False)
 
-    def with_wishes(self, changes: Mapping[str, str], *, whole: bool = False) -> EditState:
+    def with_wishes(self, changes: Mapping[str, str]) -> EditState:
         """The same with other precisions; '' takes a wish away. The order of the lines that stay is kept."""
         wishes = {**self.wishes, **changes}
         wishes = {name: wish for name, wish in wishes.items() if wish}
-        return dataclasses.replace(self, wishes=wishes, whole=whole or self.whole)
+        return dataclasses.replace(self, wishes=wishes)
 
     def with_ranges(self, changes: Mapping[str, tuple[float, ...] | None]) -> EditState:
         """The same with other ranges; None goes back to the build's."""
@@ -97,14 +94,10 @@ class History:
         self._done = len(self._steps)
         return True
 
-    def amend(self, state: EditState) -> None:
-        """Put `state`, which says the same in full, in the place of the edits in force; it is no step of its own."""
-        if self.saved is self.state:
-            self.saved = state
+    def settle(self) -> None:
+        """Let what comes next be a step of its own, whatever its group."""
         if self._done:
-            self._steps[self._done - 1] = dataclasses.replace(self._steps[self._done - 1], state=state)
-        else:
-            self._start = state
+            self._steps[self._done - 1] = dataclasses.replace(self._steps[self._done - 1], group="")
 
     def undo(self) -> Step | None:
         """Take the last step back and return it, or None when there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,16 +17,29 @@ from textual.theme import Theme
 from engine.host_client import EngineHost
 from engine.host_protocol import EngineDiedError
 from rknn_tui import keymap, palette, settings, symbols
-from rknn_tui.actions import ACTIONS
-from rknn_tui.dialogue import Notice
+from rknn_tui.actions import ACTIONS, BY_ID
+from rknn_tui.clipboard import LARGEST_FOR_TERMINALS, write_clip
+from rknn_tui.dialogue import Notice, Question, Reply, counted
 from rknn_tui.hangup import leave_on_hangup, leave_on_terminate
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
+from rknn_tui.screens.base import WorkScreen
 from rknn_tui.screens.choose import ChooseScreen, OpenScreen
 from rknn_tui.screens.tune import TuneScreen
 from rknn_tui.symbols import wrap
-from rknn_tui.workbench import Workbench
+from rknn_tui.tuning_bench import TuningBench
+from rknn_tui.widgets.marked_list import MarkedList
 
 LARGEST_LOG_BYTES = 1 << 20
+
+SCREENS = {
+    "charts": ("rknn_tui.screens.charts", "ChartsScreen"),
+    "devices": ("rknn_tui.screens.devices", "DevicesScreen"),
+    "jobs": ("rknn_tui.screens.jobs", "JobsScreen"),
+    "compare": ("rknn_tui.screens.compare", "CompareScreen"),
+    "candidates": ("rknn_tui.screens.candidates", "CandidatesScreen"),
+    "findings": ("rknn_tui.screens.findings", "FindingsScreen"),
+}
+"""The screens beside the tune screen, imported when they are first shown."""
 
 
 class Workshop(App[int]):
@@ -60,13 +74,14 @@ class Workshop(App[int]):
         self._path = path
         log = _engine_log()
         self.host = EngineHost(engine_command, log_path=log, on_death=lambda error: self._to_tune(EngineEnded(error)))
-        self.bench = Workbench(
+        self.bench = TuningBench(
             self.host,
             options or {},
             lambda *progress: self._to_tune(StepProgressed(*progress)),
             lambda *end: self._to_tune(StepEnded(*end)),
             log,
             self.keymap,
+            self.settings,
         )
         self.tune = TuneScreen(self)
         self._start = contextlib.ExitStack()
@@ -133,16 +148,76 @@ class Workshop(App[int]):
 
         self.push_screen(OpenScreen(self.palette, self.symbols), opened)
 
-    def choose_action(self, title: str) -> None:
-        """Show all actions with their keys; the chosen one is performed."""
+    # Screens
+
+    def go_to(self, name: str) -> None:
+        """Show the screen of that name; "tune" is the one below all others."""
+        while self.screen is not self.tune:
+            self.pop_screen()
+        if name == "tune":
+            return
+        if not self.is_screen_installed(name):
+            module, kind = SCREENS[name]
+            self.install_screen(getattr(importlib.import_module(module), kind)(self), name)
+        self.push_screen(name)
+
+    def tell(self, reply: Reply) -> None:
+        """Say something on the screen in front; a question is put on the tune screen."""
+        if isinstance(self.screen, WorkScreen):
+            self.screen.tell(reply)
+        else:
+            self.tune.tell(reply)
+
+    def numbers_changed(self) -> None:
+        """Something that other screens may show changed."""
+        if isinstance(self.screen, WorkScreen):
+            self.screen.numbers_changed()
+
+    def progress_changed(self) -> None:
+        """A job went on while another screen is in front."""
+        if isinstance(self.screen, WorkScreen):
+            self.screen.progress_changed()
+
+    def show_layer(self) -> Reply:
+        """Show all that is known of the layer under the cursor."""
+        lines = self.tune.all_of_layer(max(self.size.width - 4, 20))
+        if not lines:
+            return None
+        rows = [(str(number), line, "") for number, line in enumerate(lines)]
+        self.push_screen(ChooseScreen("the layer", "type to search   esc back", rows, self.palette, self.symbols))
+        return None
+
+    def show_difference(self, lines: Sequence[tuple[str, int, str]]) -> None:
+        """Show lines of the cfg with their signs + and -."""
+        if not lines:
+            self.tune.tell(Notice("nothing has changed since the cfg was saved"))
+            return
+        rows = [(str(count), f"{sign} {number:>6} {text}", "") for count, (sign, number, text) in enumerate(lines)]
+        title = f"what has changed in the cfg: {counted(len(lines), 'line')}"
+        self.push_screen(ChooseScreen(title, "type to search   esc back", rows, self.palette, self.symbols))
+
+    def choose_action(self, title: str, *, everywhere: bool) -> None:
+        """Show actions with their keys, all or those of this pane first; the chosen one is performed."""
+        place = self.tune.place if self.screen is self.tune else getattr(self.screen, "PLACE", "tune")
+        screen = self.screen
 
         def chosen(action: str | None) -> None:
-            if action is not None:
+            if action is None:
+                return
+            if isinstance(screen, WorkScreen) and BY_ID[action].works_in(place):
+                screen.perform(action)
+            else:
+                self.go_to("tune")
                 self.tune.perform(action)
 
+        known = [action for action in ACTIONS if action.works_in(place) or (everywhere and action.works_in("tune"))]
         rows = [
-            (action.id, f"{' '.join(self.keymap.keys[action.id]):<14} {action.id}", action.description)
-            for action in ACTIONS
+            (
+                action.id,
+                f"{' '.join(self.keymap.keys[action.id]):<14} {action.id}",
+                action.description + (f"  [{action.verb}]" if action.verb and everywhere else ""),
+            )
+            for action in known
         ]
         self.push_screen(
             ChooseScreen(title, "enter run   up down choose   esc back", rows, self.palette, self.symbols), chosen
@@ -163,15 +238,73 @@ class Workshop(App[int]):
         """A model was loaded: it is offered again next time."""
         settings.remember_file(path)
 
+    # Copying, looks, leaving
+
+    def copy(self, text: str) -> Reply:
+        """Hand a text to the terminal's clipboard, and to a file where that does not get through."""
+        if not text:
+            return Notice("there is nothing to copy", "warning")
+        path = write_clip(text)
+        where = f"written to {path}" if path is not None else "its file cannot be written"
+        if len(text) > LARGEST_FOR_TERMINALS:
+            return Notice(f"{len(text)} characters {where}; too long for many terminals' clipboards")
+        self.copy_to_clipboard(text)
+        return Notice(f"sent to the terminal, and {where}")
+
+    def next_theme(self) -> Reply:
+        """Go on to the next theme."""
+        names = palette.names()
+        known = names.index(self.palette.name) if self.palette.name in names else -1
+        return self.use_theme(names[(known + 1) % len(names)])
+
+    def use_theme(self, name: str) -> Reply:
+        """Draw with another theme from now on."""
+        if self.no_color and name not in ("ansi-dark", "ansi-light"):
+            return Notice("NO_COLOR is set: only the terminal's own colours are used", "warning")
+        self.palette, faults = palette.load(name)
+        self._set_theme()
+        for screen in (*self.screen_stack, *self._installed_screens.values()):
+            if isinstance(screen, Screen):
+                repaint(screen, self.palette)
+        return Notice(f"theme {name}; 'theme: {name}' in settings.yaml keeps it" if not faults else faults[0])
+
+    def leave(self) -> Reply:
+        """End the app; asks where something would be lost."""
+        job = self.bench.running
+        unsaved = self.bench.unsaved
+        if job is None and not unsaved:
+            self.end()
+            return None
+        lost = [f"{job.name} is running and would be lost"] if job is not None else []
+        if unsaved:
+            lost.append(f"{counted(unsaved, 'edit')} not saved ({self.keymap.shown('save')} saves)")
+        return Question("quit", f"{'; '.join(lost)}. y quits, other keys stay", confirm=True)
+
+    def end(self) -> None:
+        """End the app for good: what was left unsaved on purpose does not come back."""
+        self.bench.closed()
+        self.exit(0)
+
     async def action_quit(self) -> None:
         """Textual's own binding for leaving: asks while a job runs, like any other way out."""
-        if self.screen is not self.tune:
-            self.pop_screen()
+        self.go_to("tune")
         self.tune.perform("quit")
 
     def action_help_quit(self) -> None:
         """Ctrl+C: say how to leave, since elsewhere that is what it does."""
-        self.tune.tell(Notice(f"{self.keymap.first('quit')} quits, {self.keymap.first('cancel')} cancels a job"))
+        self.tell(Notice(f"{self.keymap.first('quit')} quits, {self.keymap.first('cancel')} cancels a job"))
+
+
+def repaint(screen: Screen[Any], colours: palette.Palette) -> None:
+    """Let every part of a screen draw in other colours."""
+    if hasattr(screen, "palette"):
+        screen.palette = colours
+    for widget in screen.query("*"):
+        if hasattr(widget, "palette"):
+            widget.palette = colours
+            if isinstance(widget, MarkedList):
+                widget.reset(widget.cursor)
+        widget.refresh()
 
 
 def _engine_log() -> Path | None:

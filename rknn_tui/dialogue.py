@@ -25,8 +25,9 @@ class Notice:
 class Question:
     """Something to be answered. `topic` tells the answer's reader what it is about.
 
-    `confirm`: answered by 'y', anything else is no; otherwise by a line of text that begins as `prefill`.
-    `subject` is carried along to the answer. `paths`: the line is completed like a path.
+    `confirm`: answered by 'y', anything else is no. `choices`: answered by one of these characters, anything else takes
+    the question back. Otherwise it is answered by a line of text that begins as `prefill`; `paths`: the line is
+    completed like a path. `subject` is carried along to the answer.
     """
 
     topic: str
@@ -35,6 +36,12 @@ class Question:
     subject: str = ""
     confirm: bool = False
     paths: bool = True
+    choices: str = ""
+
+    @property
+    def typed(self) -> bool:
+        """Whether a line of text answers it."""
+        return not (self.confirm or self.choices)
 
 
 Reply = Notice | Question | None

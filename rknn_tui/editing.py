@@ -1,4 +1,4 @@
-"""A person's edits of the built model: what they change at once, and what the engine then measures; no screen in sight."""
+"""A person's edits of the built model: what they change at once, and what the engine then measures of them."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ class Editing:
         self.makers: dict[str, str] = {}
         self.precisions: dict[str, str] = {}
         self.words: dict[str, str] = {}
+        self.lines: dict[str, tuple[str, ...]] = {}
         self.errors: dict[str, ErrorPair] = {}
         self.report: AccuracyReport | None = None
         self.quality: Quality | None = None
@@ -78,6 +79,7 @@ class Editing:
         self._built_precisions: dict[str, str] = {}
         self._noise: NoiseEstimate | None = None
         self._left: float | None = None
+        self.stepped: tuple[str, str | None] | None = None
         self._label = ""
         self._lines: dict[str, LayerError] = {}
         self._shares: dict[str, float] = {}
@@ -115,6 +117,10 @@ class Editing:
         wanted = self.by_name if names is None else [name for name in names if name in self.by_name]
         return {name: self._values(self.by_name[name]) for name in wanted}
 
+    def line_of(self, layer: str) -> LayerError | None:
+        """The layer's line in the report of the last analysis."""
+        return self._lines.get(layer)
+
     def layer_of(self, tensor: str) -> str:
         """The layer that makes a tensor; the cfg's copies on another grid go by their tensor's name."""
         return self.makers.get(tensor) or next(
@@ -146,33 +152,37 @@ class Editing:
     # What the engine found
 
     def begin(self, summary: ModelSummary) -> None:
-        """A model was built, or opened as a package: edits start from it, and a float16 build has none.
+        """A model was built: edits start from it, and a float16 build has none.
 
         Precisions that were wished for the same layers before are wished again; ranges were those of the old build.
         """
         same = [layer.name for layer in summary.layers] == [layer.name for layer in self.layers]
         runs, wishes = (self.runs, self.state.wishes) if same else ([], {})
+        self._start_with(summary)
+        self.runs = runs
+        if not self.ready:
+            return
+        if wishes:
+            self.do("edits of the build before", EditState(wishes))
+        self._send()
+
+    def begin_with(self, summary: ModelSummary, reading: CfgReading) -> None:
+        """A package was opened that brings edits of its own: they are in force, and saved."""
+        self._start_with(summary)
+        self.history = History(EditState(reading.wishes, reading.ranges))
+        self._send()
+
+    def _start_with(self, summary: ModelSummary) -> None:
         self.forget()
         self.layers = summary.layers
         self.by_name = {layer.name: layer for layer in summary.layers}
         self.makers = {tensor: layer.name for layer in summary.layers for tensor in layer.outputs}
         self._target = summary.target
-        if summary.built in ("", "float16"):
-            return
-        self.runs = runs
-        self._built_precisions = {layer.name: layer.precision for layer in summary.layers}
-        self.precisions = dict(self._built_precisions)
-        if wishes:
-            self.do("edits of the build before", EditState(wishes))
-
-    def begin_with(self, reading: CfgReading) -> None:
-        """What was opened brought edits of its own: they are in force, and saved."""
-        self.history = History(EditState(reading.wishes, reading.ranges))
-        self._measured = self.state
-        for tensor, precision in reading.wishes.items():
-            name = self.layer_of(tensor)
-            if name:
-                self._built_precisions[name] = "" if precision == self._built_precisions[name] else precision
+        if summary.built not in ("", "float16"):
+            self._built_precisions = {layer.name: layer.precision for layer in summary.layers}
+            self.precisions = dict(self._built_precisions)
+            # What the engine tells of the model as it is, is wanted as well.
+            self._measured = None
 
     def set_report(self, report: AccuracyReport) -> None:
         """An analysis ended; it was made with the edits in force when it was asked for."""
@@ -215,9 +225,9 @@ class Editing:
         able = [layer for layer in layers if self._built_precisions.get(layer.name)]
         if not able:
             return Notice("nothing there has a precision: integers stay as they are", "warning")
-        changes = {tensor: precision for layer in able for tensor in layer.outputs}
+        changes = {tensor: precision for layer in able for tensor in self.lines.get(layer.name, layer.outputs)}
         what = able[0].name if len(able) == 1 else counted(len(able), "layer")
-        return self.do(f"{what} to {precision or 'its default'}", self.state.with_wishes(changes, whole=True))
+        return self.do(f"{what} to {precision or 'its default'}", self.state.with_wishes(changes))
 
     def cycle(self, layers: Sequence[LayerSummary]) -> Reply:
         """The next precision that the target has, for all of them the one after the first's."""
@@ -247,6 +257,7 @@ class Editing:
     def undo(self) -> Reply:
         """Take the last step back."""
         before, step = self.state, self.history.undo()
+        self.stepped = (step.label, step.text_before) if step is not None else None
         if step is None:
             return Notice("nothing to undo")
         self._changed(before, "undo")
@@ -255,10 +266,15 @@ class Editing:
     def redo(self) -> Reply:
         """Make the step again that was taken back last."""
         before, step = self.state, self.history.redo()
+        self.stepped = (step.label, step.text) if step is not None else None
         if step is None:
             return Notice("nothing to redo")
         self._changed(before, "redo")
         return Notice(f"done again: {step.label}")
+
+    def settle_group(self) -> None:
+        """Let the next edit be a step of its own."""
+        self.history.settle()
 
     def mark_saved(self) -> None:
         """The edits in force are in the file."""
@@ -315,15 +331,12 @@ class Editing:
             "wishes": dict(state.wishes),
             "ranges": {row: list(ends) for row, ends in state.ranges.items()},
             "biases": state.biases,
-            "whole": state.whole,
+            "whole": False,
         }
 
         def answer(value: Any, error: EngineError | None) -> None:
             self._sent = None
             if error is None:
-                if state is self.state and state.whole:
-                    state = EditState(value.wishes, state.ranges, state.biases)
-                    self.history.amend(state)
                 self._measured = state
                 self._take(value)
             elif isinstance(error, (Cancelled, EngineDiedError)):
@@ -344,6 +357,9 @@ class Editing:
     def _take(self, state: LiveState) -> None:
         self.precisions.update(state.precisions)
         self.words.update(state.words)
+        if state.lines:
+            self.lines = state.lines
+            self.makers.update((tensor, name) for name, tensors in state.lines.items() for tensor in tensors)
         self.errors.update(state.errors)
         self.extra = state.extra
         if state.quality is not None:

@@ -44,6 +44,11 @@ class Keymap:
 DEFAULT = Keymap({action.id: action.keys for action in ACTIONS})
 
 
+def key_name(key: str) -> str:
+    """A key as people call it."""
+    return {"escape": "esc", "pagedown": "pgdn", "pageup": "pgup"}.get(key, key)
+
+
 def load(path: Path) -> tuple[Keymap, list[str]]:
     """The keymap with the changes that the file at `path` makes, and what is wrong with the file.
 

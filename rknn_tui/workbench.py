@@ -5,24 +5,47 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from engine.errors import Cancelled, DatasetError, EngineError, FileError
-from engine.host_client import EngineHost, Request
+from engine.history import EditState
+from engine.host_client import EngineHost
 from engine.host_protocol import EngineDiedError
-from engine.summaries import AccuracyReport, BuildSummary, ModelSummary
+from engine.summaries import AccuracyReport, BuildSummary, CfgReading, LiveState, ModelSummary
 from engine.targets import TARGETS
-from rknn_tui.bars import digits
+from rknn_tui.calls import Calls, EndHearer, ProgressHearer
+from rknn_tui.cfg_text import CfgText
 from rknn_tui.dialogue import Notice, Question, Reply, counted, first_sample, notice_of, parse_sizes, split_paths
+from rknn_tui.editing import Editing
 from rknn_tui.job import Job
 from rknn_tui.keymap import DEFAULT, Keymap
+from rknn_tui.layer_values import LayerValues
+from rknn_tui.outcomes import outcome
+from rknn_tui.searches import Searches
+from rknn_tui.settings import Settings
 
 SECONDS_BEFORE_CANCEL_ASKS = 60.0
 
-ProgressHearer = Callable[[int, str, int, int], object]
-EndHearer = Callable[[int, Any, "EngineError | None"], object]
+
+class View(Protocol):
+    """Where what happens on the bench is shown."""
+
+    def values_changed(self, changes: Mapping[str, LayerValues]) -> object:
+        """The rows of some layers show something else now."""
+
+    def edits_changed(self, step: str) -> object:
+        """Other edits are in force."""
+
+    def text_changed(self) -> object:
+        """The cfg's text is another now, and not because someone typed there."""
+
+    def told(self, reply: Reply) -> object:
+        """There is something to say or to ask."""
+
+    def job_ended(self, value: Any, replies: list[Reply]) -> object:
+        """A request of the job ended with `value`; there may be things to say or to ask, the most important last."""
 
 
 class Workbench:
@@ -41,12 +64,22 @@ class Workbench:
         on_end: EndHearer,
         log: Path | None = None,
         keymap: Keymap = DEFAULT,
+        settings: Settings | None = None,
     ) -> None:
         self.host = host
+        self.keymap = keymap
+        self.settings = settings or Settings()
         self._key = keymap.shown
-        self._on_progress = on_progress
-        self._on_end = on_end
         self._log = log
+        self.view: View | None = None
+        self.calls = Calls(host, on_progress, on_end)
+        self.editing = Editing(self.calls, self)
+        self.text = CfgText(self.calls, self.editing, self)
+        self.searches = Searches(self.calls, self.editing, self.told)
+        self.kept: EditState | None = None
+        self.analysed: list[str] = []
+        self._built_with: dict[str, Any] | None = None
+        self._again: dict[str, Any] | None = None
         self.load_options = {key: options.get(key) for key in ("inputs", "input_size_list", "outputs")}
         self.config: dict[str, Any] = dict(options.get("config") or {})
         self.path = ""
@@ -64,6 +97,9 @@ class Workbench:
         self.report: AccuracyReport | None = None
         self.job: Job | None = None
         self.died: EngineDiedError | None = None
+        self.editing.forget()
+        self.text.forget()
+        self.searches.forget()
 
     @property
     def target(self) -> str:
@@ -78,9 +114,8 @@ class Workbench:
 
     @property
     def output_cosine(self) -> float | None:
-        """The lowest cosine of the model's outputs, or None before an analysis."""
-        values = [pair.cosine for pair in self.report.outputs.values()] if self.report else []
-        return min(values, default=None)
+        """The worst output's cosine against the float model, or None before an analysis."""
+        return self.editing.cosine
 
     def open(self, path: str) -> Reply:
         """Load another model; sizes, batch, dataset and sample are its own, other settings are kept and named."""
@@ -102,7 +137,7 @@ class Workbench:
         return self._start("load", ("configure", {"config": self.config, "reset": True}), ("load", params))
 
     def build_int8(self) -> Reply:
-        """Quantize; asks for the dataset when none is known."""
+        """Quantize; asks for the dataset when none is known. Precisions that were wished for are wished again."""
         if refusal := self._not_ready():
             return refusal
         if self.dataset is None:
@@ -116,6 +151,8 @@ class Workbench:
     def _build(self, params: dict[str, Any], name: str) -> Reply:
         if self.batch > 1:
             params["rknn_batch_size"] = self.batch
+        self._built_with = dict(params)
+        self.searches.cancel()
         return self._start(name, ("build", params), ("summary", {}))
 
     def analyse(self) -> Reply:
@@ -135,7 +172,11 @@ class Workbench:
                 return notice_of(error)
         if sample is None:
             return self.ask_sample("analyse")
-        return self._start("analyse", ("analyze", {"inputs": sample}))
+        self.analysed = sample
+        steps: list[tuple[str, dict[str, Any]]] = [("analyze", {"inputs": sample})]
+        if self.settings.live:
+            steps.append(("live_start", {"inputs": sample}))
+        return self._start("analyse", *steps)
 
     def ask_dataset(self, then: str = "") -> Reply:
         """Ask which dataset file to calibrate with; `then` names the action to go on with."""
@@ -174,6 +215,9 @@ class Workbench:
     def cancel(self) -> Reply:
         """Ask the running job to stop; when it does not, offer to end the engine."""
         job = self.job
+        if job is None and self.searches.job is not None:
+            self.searches.cancel()
+            return None
         if job is None:
             return Notice("nothing is running")
         if job.cancelling:
@@ -197,6 +241,8 @@ class Workbench:
         return self._restart()
 
     def _restart(self) -> Reply:
+        # The same model is built again as it was, for its edits to go on.
+        self._again = self._built_with if self.died is not None else None
         self._forget()
         try:
             self.host.restart()
@@ -205,12 +251,18 @@ class Workbench:
         return self._load() if self.path else None
 
     def died_of(self, error: EngineDiedError) -> Reply:
-        """The engine's process ended; heard from its request and from its death, told once."""
+        """The engine's process ended; heard from its request and from its death, told once. Edits are kept."""
         if self.died is not None:
             return None
         self.died = error
-        self.job = None
-        return Notice(f"{error}\nWhat was built is lost. {self._key('restart')} starts the engine again.", "error")
+        self.job = self.searches.job = None
+        self.calls.forget()
+        edits = len(self.editing.state.differing(EditState()))
+        if edits:
+            self.kept = self.editing.state
+        kept = f" {counted(edits, 'edit')} kept." if edits else ""
+        again = "starts it again, and builds again" if self._built_with else "starts the engine again"
+        return Notice(f"{error}\nWhat was built is lost.{kept} {self._key('restart')} {again}.", "error")
 
     def answer(self, question: Question, text: str) -> Reply:
         """Go on with what was typed; an unusable answer is asked for again, with the reason."""
@@ -251,28 +303,32 @@ class Workbench:
     def progressed(self, number: int, stage: str, done: int, total: int) -> bool:
         """Note progress; False when it is old news."""
         if self.job is None or self.job.number != number:
-            return False
+            return self.searches.progressed(number, stage, done, total)
         self.job.progressed(stage, done, total)
         return True
 
-    def ended(self, number: int, value: Any, error: EngineError | None) -> list[Reply]:
+    def _ended(self, job: Job, value: Any, error: EngineError | None) -> list[Reply]:
         """Take in a request's end, start the job's next step, and return what to tell or ask."""
-        job = self.job
-        if job is None or job.number != number:
-            return []
         if error is None:
             self._take(job, value)
             if job.steps and not job.cancelling:
                 self._next(job)
                 return []
             self.job = None
-            return self._tell(job, value)
+            replies = outcome(self, job, value)
+            if job.name == "load" and self._again is not None:
+                again, self._again = self._again, None
+                return [*replies, self._build(again, "build again")]
+            return replies
         self.job = None
         if isinstance(error, EngineDiedError):
             return [self.died_of(error)]
         if isinstance(error, Cancelled):
             again = f"; {self._ways_on()}" if job.name == "load" else ""
             return [Notice(f"{job.name}: cancelled{again}")]
+        if job.method == "live_start":
+            # What was analysed stays; edits then change precisions only.
+            return [*outcome(self, job, value), notice_of(error, self._log, self.path)]
         if job.method == "load" and error.where.startswith("input_size_list"):
             return [Question("sizes", f"{error.what}\ninput sizes, such as 1,3,640,640:", paths=False)]
         if isinstance(error, DatasetError) and job.method == "build":
@@ -286,55 +342,34 @@ class Workbench:
             if job.method == "load" and value.built:
                 # A package brings its own settings.
                 self.built_target = self.config["target_platform"] = value.target
+            if job.method == "load" and value.built not in ("", "float16"):
+                job.steps.append(("edits", {}))
+            elif job.name.startswith("build"):
+                self._begin_edits(value)
         elif isinstance(value, BuildSummary):
             self.build, self.built_target, self.report = value, self.target, None
+        elif isinstance(value, CfgReading) and self.summary is not None:
+            self.editing.begin_with(self.summary, value)
+            self._take_kept()
         elif isinstance(value, AccuracyReport):
             self.report = value
+            self.editing.set_report(value)
+        elif isinstance(value, LiveState):
+            self.editing.begin_live(value)
+            if len(self.editing.layers) <= self.settings.trace_layers:
+                self.searches.trace(self.analysed, told=False)
 
-    def _tell(self, job: Job, value: Any) -> list[Reply]:
-        seconds = time.monotonic() - job.started
-        key, kind = self._key, "note"
-        notes: tuple[str, ...] = ()
-        if job.name == "load" and self.summary is not None:
-            text = (
-                f"{len(self.summary.layers)} layers, {_count(self.summary.parameters)} parameters: {self._next_step()}"
-            )
-            notes = self.summary.notes
-        elif job.name.startswith("build") and self.build is not None:
-            build = self.build
-            samples = f" with {build.samples} samples" if build.samples else ""
-            batch = f", batch {build.batch}," if build.batch > 1 else ""
-            analyse = f"{key('analyse')} analyses, " if build.precision != "float16" else ""
-            text = f"built {build.precision}{samples}{batch} in {seconds:.1f} s: {analyse}{key('export')} exports"
-            notes = build.notes
-        elif job.name == "analyse" and self.report is not None:
-            worst = self.output_cosine
-            layers = sum(error.entire is not None for error in self.report.layers)
-            text = f"analysed {layers} layers in {seconds:.1f} s"
-            text += f", output cosine {digits(worst)}" if worst is not None else ""
-            notes, kind = self.report.warnings, "warning"
-        elif job.name == "export":
-            text = f"written: {value}"
-        else:
-            text = f"target {self.target}"
-            if self.built and self.built_target != self.target:
-                text += f"; what was built is for {self.built_target}: build again"
-        if notes:
-            text += f"; {key('messages')} shows {counted(len(notes), kind)}"
-        level = "warning" if notes and kind == "warning" else "info"
-        return [*(Notice(note, "warning") for note in notes), Notice(text, level)]
+    def _begin_edits(self, summary: ModelSummary) -> None:
+        self.text.forget()
+        self.searches.forget()
+        self.editing.begin(summary)
+        self._take_kept()
 
-    def _next_step(self) -> str:
-        """What to do with a model that was just loaded."""
-        key = self._key
-        if self.built == "float16":
-            return f"built float16, {key('build_int8')} quantizes to int8"
-        if self.built:
-            return f"built {self.built}, {key('analyse')} analyses"
-        batch = f", in batches of {self.batch}" if self.batch > 1 else ""
-        # --float16 is about what to build: it names the key that does, rather than giving the other key its work.
-        action = f"{key('build_float16')} builds float16" if self.float16 else f"{key('build_int8')} quantizes to int8"
-        return action + batch
+    def _take_kept(self) -> None:
+        """Make the edits again that a model lost with its engine or its terminal. Biases of a search are gone."""
+        if self.kept is not None and self.editing.ready:
+            kept, self.kept = self.kept, None
+            self.editing.do("edits kept from before", dataclasses.replace(kept, biases=""))
 
     def without_model(self) -> Notice:
         """What to say where a model is wanted and none is there."""
@@ -364,28 +399,33 @@ class Workbench:
     def _next(self, job: Job) -> None:
         job.method, params = job.steps.pop(0)
         job.progressed("", 0, 0)
-        numbers: list[int] = []
 
-        # The number exists only once the request was made, and its progress may be faster than that: 0 is no job's.
-        def progress(stage: str, done: int, total: int) -> None:
-            self._on_progress(numbers[0] if numbers else 0, stage, done, total)
+        def answer(value: Any, error: EngineError | None) -> None:
+            if self.job is job:
+                replies = self._ended(job, value, error)
+                if self.view is not None:
+                    self.view.job_ended(value, replies)
 
-        request = self.host.request(job.method, params, progress)
-        job.number = request.number
-        numbers.append(request.number)
-        request.add_done_callback(self._report)
+        job.number = self.calls.start(job.method, params, answer)
 
-    def _report(self, request: Any) -> None:
-        assert isinstance(request, Request)
-        error = request.exception()
-        if error is None:
-            self._on_end(request.number, request.result(), None)
-        elif isinstance(error, EngineError):
-            self._on_end(request.number, None, error)
+    # What editing, text and searches tell
 
+    def values_changed(self, changes: Mapping[str, LayerValues]) -> None:
+        """Pass on that rows changed."""
+        if self.view is not None:
+            self.view.values_changed(changes)
 
-def _count(number: int) -> str:
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= size:
-            return f"{number / size:.1f}{unit}"
-    return str(number)
+    def edits_changed(self, step: str) -> None:
+        """Pass on that other edits are in force."""
+        if self.view is not None:
+            self.view.edits_changed(step)
+
+    def text_changed(self) -> None:
+        """Pass on that the cfg's text changed."""
+        if self.view is not None:
+            self.view.text_changed()
+
+    def told(self, reply: Reply) -> None:
+        """Pass on what is said or asked."""
+        if self.view is not None and reply is not None:
+            self.view.told(reply)

@@ -13,7 +13,7 @@ from textual.screen import Screen
 
 from rknn_tui.actions import ACTIONS, BY_ID, EVERYWHERE
 from rknn_tui.dialogue import Notice, Reply
-from rknn_tui.keymap import Keymap
+from rknn_tui.keymap import Keymap, key_name
 from rknn_tui.pieces import Line, Piece, length
 from rknn_tui.screens.moves import MOVES
 from rknn_tui.symbols import drawable, fit
@@ -65,6 +65,12 @@ class WorkScreen(Screen[None]):
     def title_line(self, size: Size) -> Line:
         """The line at the top."""
         return [(f" {self.TITLE_TEXT}", "title")]
+
+    def numbers_changed(self) -> None:
+        """Something that the screen may show changed while it is in front."""
+
+    def progress_changed(self) -> None:
+        """A job went on while the screen is in front; at most twice a second."""
 
     def show_frame(self) -> None:
         """Bring the title and the keys up to date."""
@@ -121,8 +127,3 @@ def place_keys(keymap: Keymap, place: str, width: int) -> Line:
         if action.id in always or length([*line, *item]) <= room:
             line += item
     return line
-
-
-def key_name(key: str) -> str:
-    """A key as people call it."""
-    return {"escape": "esc", "pagedown": "pgdn", "pageup": "pgup"}.get(key, key)

@@ -1,0 +1,196 @@
+"""Work that goes on beside a person's edits: tracing error sources, searching for repairs, looking for faults."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from engine.errors import Cancelled, EngineError, InputError
+from engine.history import EditState
+from engine.host_protocol import EngineDiedError
+from engine.summaries import Finding, SourceMap, TuneReport, TuneRun
+from rknn_tui.bars import digits
+from rknn_tui.calls import Calls
+from rknn_tui.dialogue import Notice, Reply, counted, notice_of
+from rknn_tui.editing import Editing
+from rknn_tui.job import Job
+
+PREVIEW = "candidate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What to ask of the engine beside, and who takes the answer."""
+
+    name: str
+    method: str
+    params: dict[str, Any]
+    take: Callable[[Any], Reply]
+
+
+class Searches:
+    """One search runs at a time, others wait. `tell` hears what came of them, `changed` that a list is another one."""
+
+    def __init__(self, calls: Calls, editing: Editing, tell: Callable[[Reply], object]) -> None:
+        self._calls, self._editing, self._tell = calls, editing, tell
+        self.ended: Callable[[Job, str, str], object] = lambda job, state, message: None
+        self.started: Callable[[Job], object] = lambda job: None
+        self.forget()
+
+    def forget(self) -> None:
+        """The model is another one: what was found is of no use."""
+        self.job: Job | None = None
+        self.waiting: list[Search] = []
+        self.report: TuneReport | None = None
+        self.run = 0
+        self.in_force: int | None = None
+        self._before_preview: EditState | None = None
+        self.findings: tuple[Finding, ...] | None = None
+
+    # What is asked
+
+    def trace(self, sample: list[str], *, told: bool = True) -> Reply:
+        """Trace where the outputs' error comes from, with the precisions of this moment."""
+        precisions = dict(self._editing.precisions)
+
+        def take(found: SourceMap) -> Reply:
+            self._editing.set_sources(found, precisions)
+            first = found.sources[0] if found.sources else None
+            text = f"largest error source: {first.share:.0%} {first.kind} {first.name}" if first else "no error sources"
+            return Notice(text) if told else None
+
+        return self._start(Search("trace", "trace", {"inputs": sample}, take))
+
+    def tune(self, dataset: str, wish: dict[str, Any]) -> Reply:
+        """Search for layers that are worth a higher precision, from the edits of this moment."""
+
+        def take(found: TuneRun) -> Reply:
+            self.report, self.run, self.in_force = found.report, found.number, None
+            self._before_preview = None
+            return Notice(tune_text(found.report), "info" if found.report.reached else "warning")
+
+        return self._start(Search("tune", "tune_run", {"dataset": dataset, **wish}, take))
+
+    def lint(self, dataset: str | None, sample: list[str] | None) -> Reply:
+        """Look for what costs accuracy."""
+
+        def take(found: tuple[Finding, ...]) -> Reply:
+            self.findings = found
+            return Notice(f"lint: {counted(len(found), 'finding')}" if found else "lint: nothing found")
+
+        params = {"dataset": dataset, "inputs": sample}
+        return self._start(Search("lint", "findings", {k: v for k, v in params.items() if v is not None}, take))
+
+    def cancel(self) -> None:
+        """Ask the running search to stop, and drop those that wait."""
+        self.waiting.clear()
+        if self.job is not None:
+            self.job.cancelling = True
+            self._calls.cancel(self.job.number)
+
+    def progressed(self, number: int, stage: str, done: int, total: int) -> bool:
+        """Note progress; False where it is not this search's."""
+        if self.job is None or self.job.number != number:
+            return False
+        self.job.progressed(stage, done, total)
+        return True
+
+    # Candidates
+
+    def preview(self, index: int) -> Reply:
+        """Put the edits of a candidate in force for now; -1 for the model that the search began with."""
+        if self.report is None:
+            return Notice("nothing was searched yet", "warning")
+        if self._before_preview is None:
+            self._before_preview = self._editing.state
+        self.in_force = index
+        if index < 0:
+            state = self._before_preview
+        else:
+            wishes = dict(self.report.candidates[index].wishes)
+            state = EditState(wishes, self._editing.state.ranges, f"{self.run}.{index}")
+        self._editing.do(f"candidate {index + 1}", state, PREVIEW)
+        return None
+
+    def take(self, index: int) -> Reply:
+        """Put the edits of a candidate in force for good."""
+        if reply := self.preview(index):
+            return reply
+        self._before_preview = None
+        if index < 0 or self.report is None:
+            return Notice("the model is as it was before the search")
+        self._editing.settle_group()
+        quality = self.report.candidates[index].quality
+        return Notice(f"candidate {index + 1} is in force: cosine {digits(quality.cosine)} on samples of the search")
+
+    def drop_preview(self) -> None:
+        """Go back to what was in force before candidates were looked at."""
+        if self._before_preview is not None:
+            self.preview(-1)
+            self._before_preview, self.in_force = None, None
+
+    # One after the other
+
+    def _start(self, search: Search) -> Reply:
+        if self.job is not None:
+            if any(one.name == search.name for one in self.waiting) or self.job.name == search.name:
+                return Notice(f"{search.name} is running already", "warning")
+            self.waiting.append(search)
+            return Notice(f"{search.name} waits for {self.job.name}")
+        job = self.job = Job(search.name, [], method=search.method)
+        job.progressed("", 0, 0)
+
+        def answer(value: Any, error: EngineError | None) -> None:
+            if self.job is not job:
+                return
+            self.job = None
+            reply: Reply
+            if error is None:
+                state, reply = "done", search.take(value)
+            elif isinstance(error, Cancelled):
+                state, reply = "cancelled", Notice(f"{search.name}: cancelled")
+            elif isinstance(error, EngineDiedError):
+                return
+            else:
+                state, reply = "failed", notice_of(error)
+            self.ended(job, state, reply.text if isinstance(reply, Notice) else "")
+            if self.waiting:
+                self._start(self.waiting.pop(0))
+            self._tell(reply)
+
+        job.number = self._calls.start(search.method, search.params, answer)
+        self.started(job)
+        return None
+
+
+def parse_wish(text: str) -> dict[str, Any]:
+    """What a search should reach: `0.999`, and in any order `cost 0.2`, `layers 8`, `int16`. Raises InputError."""
+    words = text.replace("=", " ").replace("<", " ").split()
+    found: dict[str, Any] = {}
+    while words:
+        word = words.pop(0).lower()
+        try:
+            if word in ("cost", "layers", "cosine"):
+                found[word] = int(words.pop(0)) if word == "layers" else float(words.pop(0))
+            elif word in ("int16", "float16"):
+                found["precision"] = word
+            else:
+                found["cosine"] = float(word)
+        except (ValueError, IndexError) as error:
+            raise InputError(f"cannot make sense of {word!r}", hint="such as: 0.999 cost 0.2 layers 8") from error
+    return found
+
+
+def tune_text(report: TuneReport) -> str:
+    """What a search found, in a sentence."""
+    count = len(report.candidates)
+    if report.reached and not count:
+        return f"the wish is fulfilled as it is: cosine {digits(report.base.cosine)}"
+    if not count:
+        return "the search found nothing that helps"
+    best = report.candidates[report.chosen if report.chosen >= 0 else count - 1]
+    what = counted(len(best.layers), "layer") if best.layers else "corrected biases"
+    change = f"cosine {digits(report.base.cosine)} to {digits(best.quality.cosine)} with {what}, {best.cost:+.1%} time"
+    end = "" if report.complete else " (search cancelled)"
+    return f"{counted(count, 'candidate')}; {change}{end}"
