@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.cli_console import printable
-from engine.summaries import AccuracyReport, BuildSummary, ErrorPair, LayerError, ModelSummary, PartError, TensorSummary
+from engine.summaries import (
+    AccuracyReport,
+    BuildSummary,
+    ErrorPair,
+    LayerError,
+    ModelSummary,
+    PartError,
+    Quality,
+    TensorSummary,
+)
 
 _NAME_CELLS = 60
 _FEWEST_NAME_CELLS = 10
@@ -95,9 +104,16 @@ def accuracy_text(report: AccuracyReport, worst: int | None = None, width: int |
         lines.append("share: the part of the outputs' error that its weights and its rounding cause")
     for name, pair in report.outputs.items():
         lines.append(f"output {printable(name)}: cosine {pair.cosine:.5f}, euclidean {pair.euclidean:.5f}")
+    if report.quality is not None:
+        lines.append(quality_text(report.quality))
     lines += [f"note: {printable(layer.name)} {printable(layer.note)}" for layer in layers if layer.note]
     lines += [f"warning: {printable(warning)}" for warning in report.warnings]
     return "\n".join(lines)
+
+
+def quality_text(quality: Quality) -> str:
+    """How near all outputs are, as `tune` and live evaluation judge them."""
+    return f"outputs   cosine {quality.cosine:.5f}   SNR {quality.snr:.1f} dB"
 
 
 def _fitting(headers: list[str], rows: list[list[str]], width: int | None) -> str:

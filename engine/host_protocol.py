@@ -13,6 +13,7 @@ from typing import Any
 from engine import errors
 from engine.errors import EngineError
 from engine.summaries import (
+    LARGEST_TEXT,
     AccuracyReport,
     Alternative,
     BuildSummary,
@@ -57,9 +58,6 @@ where, hint). `ready` comes once, first, without an id.
 
 BACKGROUND = frozenset({"tune_run", "trace", "findings"})
 """Methods that run beside others, on the model as it is when their turn comes, and wait while those have work."""
-
-LARGEST_TEXT = 16 << 20
-"""Bytes of the longest text of a cfg that fits in a request."""
 
 MAX_REQUEST_BYTES = 6 * LARGEST_TEXT + (1 << 20)
 """A longer line is no request of ours. JSON writes one byte of a text in up to six."""

@@ -16,7 +16,7 @@ from engine.errors import InputError, QuantizationError, nearest
 from engine.files import hybrid_files
 from engine.quantization.cfg_edit import with_ranges, with_wishes
 from engine.quantization.edits import Edits, check_wish, edited, layer_wishes
-from engine.quantization.hybrid import fault_message, read_edits, remarks
+from engine.quantization.hybrid import CfgFault, fault_message, read_edits, remarks
 from engine.quantization.quantized import Quantized
 from engine.quantization.table import to_cfg
 from engine.session import Session
@@ -85,6 +85,7 @@ class CfgSession(Session):
     _base: Base | None = None
     _edited: Built | None = None
     _biases: str = ""
+    _read_last: tuple[str, Edits] | None = None
 
     def release(self) -> None:
         """Let go of the model and everything made from it."""
@@ -96,7 +97,7 @@ class CfgSession(Session):
 
         But for the biases of `tune_run`, which both may take.
         """
-        if self._built is not None:
+        if self._built is not None and self._built.stored.precision != "float16":
             self._current()
         return copy.copy(self)
 
@@ -113,8 +114,7 @@ class CfgSession(Session):
 
     def cfg_read(self, text: str) -> CfgReading:
         """What a cfg's text asks of the build, and everything that is wrong with it. Raises OrderError only."""
-        base = self._current().built
-        found, faults = read_edits(base.single, _text(text), base.config.target)
+        found, faults = self._read(text)
         return CfgReading(
             dict(found.wishes),
             dict(found.ranges),
@@ -126,16 +126,20 @@ class CfgSession(Session):
 
         Raises QuantizationError for a text that cannot be used, and rows that it does not have.
         """
-        base = self._current().built
-        asked = edits_from(wishes, ranges)
-        found, _ = read_edits(base.single, _text(text), base.config.target)
-        rows = base.single.table.rows
+        asked, (found, faults) = edits_from(wishes, ranges), self._read(text)
+        base, target = self._current().built.single, self._current().built.config.target
+        rows = base.table.rows
         wanted = {name: (rows[name].min, rows[name].max) for name in found.ranges}
         wanted.update(asked.ranges)
         moved = {name: ends for name, ends in wanted.items() if found.ranges.get(name) != ends}
-        if dict(found.wishes) != dict(asked.wishes):
+        if faults or dict(found.wishes) != dict(asked.wishes):
             text = with_wishes(text, asked.wishes)
-        return with_ranges(text, moved) if moved else text
+        if moved:
+            text = with_ranges(text, moved)
+        elif not faults and all(_can(base, *wish, target) for wish in asked.wishes.items()):
+            # What the next key's change starts from: reading takes as long as all else here.
+            self._read_last = text, Edits(asked.wishes, found.ranges)
+        return text
 
     def save_cfg(self, path: str | Path, text: str, known: str | None = None) -> list[str]:
         """Write the text as it is and, beside it, the .model and .data of the build that it makes the built model of.
@@ -161,9 +165,18 @@ class CfgSession(Session):
         """What the built model was before it was edited. Raises OrderError."""
         built = self._require_quantized("edits")
         if self._base is None or built is not self._edited:
-            self._base, self._edited, self._biases = Base(built), built, ""
+            self._base, self._edited, self._biases, self._read_last = Base(built), built, "", None
             self._renewed()
         return self._base
+
+    def _read(self, text: str) -> tuple[Edits, list[CfgFault]]:
+        base = self._current().built
+        if self._read_last is None or self._read_last[0] != _text(text):
+            found, faults = read_edits(base.single, text, base.config.target)
+            if faults:
+                return found, faults
+            self._read_last = text, found
+        return self._read_last[1], []
 
     def _edits(self) -> Edits:
         base, table = self._current(), self._require_quantized("edits").single.table
@@ -200,13 +213,19 @@ def edits_from(wishes: Any, ranges: Any) -> Edits:
 
 
 def checked(base: Quantized, edits: Edits, target: Target) -> Quantized:
-    """As `edited`, with a hint for rows that do not exist. Raises QuantizationError."""
+    """As `edited`, with a hint for rows that do not exist; a range that is as it was is no edit.
+
+    Raises QuantizationError.
+    """
     unknown = next((name for name in edits.ranges if name not in base.table.rows), None)
     if unknown is not None:
         raise QuantizationError(
             "the model has no such row", where=f"row {unknown!r}", hint=nearest(unknown, base.table.rows)
         )
-    return edited(base, edits, target)
+    # Of a grid that came with the source model, the scale need not be what its range would give.
+    own = {name: (base.table.rows[name].min, base.table.rows[name].max) for name in edits.ranges}
+    ranges = {name: ends for name, ends in edits.ranges.items() if ends != own[name]}
+    return edited(base, Edits(edits.wishes, ranges), target)
 
 
 def whole_layers(

@@ -40,10 +40,11 @@ class WatchedLive(Live):
 
 @dataclasses.dataclass(frozen=True)
 class _Told:
-    """What was last told of all layers and model inputs."""
+    """What was last told of all layers and model inputs; `stale` are those whose errors changed since they were."""
 
     traffic: Mapping[str, Traffic]
     words: Mapping[str, str]
+    stale: Collection[str]
 
 
 class LiveSession(CfgSession):
@@ -61,6 +62,13 @@ class LiveSession(CfgSession):
         super().release()
         self._renewed()
 
+    def aside(self) -> LiveSession:
+        """As CfgSession has it, without live evaluation."""
+        found = super().aside()
+        assert isinstance(found, LiveSession)
+        found._live = found._told = None
+        return found
+
     def apply(
         self,
         wishes: Mapping[str, str],
@@ -75,9 +83,9 @@ class LiveSession(CfgSession):
 
         `wishes` are lines of custom_quantize_layers (tensor -> precision) in place of all others, `ranges` minima and
         maxima by row. `biases` are the build's own or, by `{number}.{index}`, those of a candidate of `tune_run`.
-        `errors` asks for the errors of layers that changed. With `whole`, another wish for a layer's output goes for
-        the tensors within it too, unless there is another wish for those as well; otherwise every line means what it
-        means in a cfg, and may part a layer.
+        `errors` asks for the errors that changed since they were last told. With `whole`, another wish for a layer's
+        output goes for the tensors within it too, unless there is another wish for those as well; otherwise every line
+        means what it means in a cfg, and may part a layer.
 
         Raises QuantizationError for edits that cannot be, InputError, and Cancelled; nothing is changed then.
         """
@@ -152,7 +160,7 @@ class LiveSession(CfgSession):
         Raises QuantizationError for a text that cannot be used, and Cancelled.
         """
         started, base, built = time.perf_counter(), self._current(), self._require_built("compare_cfg")
-        single = apply_cfg(base.built.single, text, base.built.config.target)
+        single = apply_cfg(base.model(self._biases), text, base.built.config.target)
         found = traffic(single)
         quality, errors = None, dict[str, ErrorPair]()
         if self._live is not None:
@@ -213,24 +221,27 @@ class LiveSession(CfgSession):
         single, known, told = self._require_built("apply").single, base.tensors, self._told
         found = traffic(single)
         if told is None:
-            fresh = list(found)
-            words = words_of(found, found, known)
-            names: Collection[str] = found
+            precisions = {name: one.computes for name, one in found.items()}
+            words, stale = words_of(found, found, known), tuple(found)
+            self._told = _Told(found, words, () if errors else stale)
         else:
             fresh = [name for name, one in found.items() if one != told.traffic[name]]
+            precisions = {n: found[n].computes for n in fresh if found[n].computes != told.traffic[n].computes}
             # What a layer says of its readers may change although nothing else of it does.
-            near = {known.maker(tensor) for name in fresh for tensor in known.reads(name)}
-            words = words_of({*fresh, *near}, found, known)
-            words = {name: text for name, text in words.items() if name in fresh or text != told.words[name]}
-            names = [*_inputs_changed(before, single), *changed]
-        self._told = _Told(found, {**(told.words if told is not None else {}), **words})
+            near = [known.maker(tensor) for name in fresh for tensor in known.reads(name)]
+            words = words_of(dict.fromkeys((*fresh, *near)), found, known)
+            words = {name: text for name, text in words.items() if text != told.words[name]}
+            stale = tuple(dict.fromkeys((*told.stale, *_inputs_changed(before, single), *changed)))
+            self._told = _Told(found, {**told.words, **words}, () if errors else stale)
+        quality = None if self._live is None else self._live.quality
+        found_errors = self._errors(stale) if errors else {}
         return LiveState(
-            {name: found[name].computes for name in fresh},
+            precisions,
             words,
             base.cost.extra(single.table),
             time.perf_counter() - started,
-            None if self._live is None else self._live.quality,
-            self._errors(names) if errors else {},
+            quality,
+            found_errors,
             changed,
             dict(single.table.wishes),
             dict(base.lines) if told is None else {},

@@ -9,6 +9,9 @@ import dataclasses
 import math
 from typing import Any
 
+LARGEST_TEXT = 16 << 20
+"""Bytes (UTF-8) of the longest cfg that is shown and edited as text."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TensorSummary:
@@ -289,13 +292,13 @@ class LiveReport:
 class LiveState:
     """The built model with a person's edits, after they were taken in.
 
-    `precisions` is what each layer and model input computes in, as LayerSummary has it: of all of them in the first
-    answer after a build, later only where it changed. `words` says of layers what they convert, '' for those that
-    convert nothing; it covers the same layers, and those whose words changed. `extra` is the estimated extra time over
-    the model without edits, as a share of that (0.1: a tenth longer). `quality` and `errors` (entire, by layer, of
-    those that changed) are there while live evaluation runs, and `changed` names the layers that ran again. `wishes`
-    are the lines of custom_quantize_layers in force. `lines`, in an answer that tells of all layers, names the tensors
-    of each layer and model input whose lines together put it into a precision.
+    `precisions` is what each layer and model input computes in, as LayerSummary has it, and `words` what it converts,
+    '' for nothing: of all of them in the first answer after a build, later only where it changed. `extra` is the
+    estimated extra time over the model without edits, as a share of that (0.1: a tenth longer). While live evaluation
+    runs there are `quality`, `errors` (entire, by layer, of those whose error may have changed since it was told) and
+    `changed`, the layers that ran again. `wishes` are the lines of custom_quantize_layers in force. `lines`, in an
+    answer that tells of all layers, names the tensors of each layer and model input whose lines together put it into a
+    precision.
     """
 
     precisions: dict[str, str]

@@ -17,6 +17,7 @@ from engine.ort import LARGEST_MODEL
 from engine.quantization.cfg_edit import with_wishes
 from engine.quantization.hybrid import remarks
 from engine.quantization.table import LARGEST_CFG, to_cfg
+from engine.summaries import LARGEST_TEXT
 
 _FORMAT, _VERSION = "rknn-tui hybrid", 1
 _AGAIN = "run step 1 of hybrid quantization again"
@@ -102,8 +103,8 @@ def write_beside(
 
 
 def read_text(path: str | Path) -> tuple[str, str]:
-    """The text of a cfg and its checksum. Raises FileError."""
-    text = read_cfg(path)
+    """The text of a cfg that is no longer than LARGEST_TEXT, and its checksum. Raises FileError."""
+    text = read_cfg(path, LARGEST_TEXT)
     return text, members.checksum(text.encode())
 
 
@@ -119,10 +120,10 @@ def read(model_path: str | Path, data_path: str | Path) -> Stored:
         return stored_in(data, graph)
 
 
-def read_cfg(path: str | Path) -> str:
-    """The text of an edited cfg, with its line breaks as they are. Raises FileError."""
+def read_cfg(path: str | Path, largest: int = LARGEST_CFG) -> str:
+    """The text of an edited cfg of so many bytes at most, with its line breaks as they are. Raises FileError."""
     try:
-        return _content(path, LARGEST_CFG).decode()
+        return _content(path, largest).decode()
     except UnicodeDecodeError as error:
         raise FileError(f"is not UTF-8 text: byte {error.start}", where=str(path)) from error
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import yaml
 
 from engine.errors import QuantizationError, nearest
-from engine.quantization.cfg_text import Entry, Place, written_number
+from engine.quantization.cfg_text import BYTE_ORDER_MARK, Entry, Place, written_number
 from engine.quantization.edits import Edits, Range, check_wish, edited, row_of, with_range
 from engine.quantization.quantized import Quantized
 from engine.quantization.table import (
@@ -96,14 +97,32 @@ def read_edits(base: Quantized, text: str, target: Target, *, where: str = "cfg"
 
 def fault_message(error: QuantizationError, where: str = "cfg") -> str:
     """What is wrong and what to do, without the place in the text `where`."""
+    what = error.what.partition("\n")[0]
     rest = re.sub(rf"\A{re.escape(where)}(?: line \d+, column \d+)?(?:: )?", "", error.where)
-    text = f"{rest}: {error.what}" if rest else error.what
+    text = f"{rest}: {what}" if rest else what
     return f"{text} ({error.hint})" if error.hint else text
 
 
 def _fault(error: QuantizationError, where: str, text: str) -> CfgFault:
     place = re.match(rf"{re.escape(where)} line (\d+), column (\d+)", error.where)
-    return CfgFault(int(place[1]), int(place[2]), error) if place else CfgFault(0, 0, error)
+    if place:
+        return CfgFault(int(place[1]), int(place[2]), error)
+    before = _before_unreadable(error.__cause__, text.removeprefix(BYTE_ORDER_MARK))
+    if before is None:
+        return CfgFault(0, 0, error)
+    lines = re.split("\r\n|[\n\r\x85\u2028\u2029]", before)
+    return CfgFault(len(lines), len(lines[-1]) + 1, error)
+
+
+def _before_unreadable(cause: BaseException | None, text: str) -> str | None:
+    """What stands before a character that no YAML may hold, of which only the position is told."""
+    if isinstance(cause, UnicodeEncodeError):
+        return text[: cause.start]
+    if not isinstance(cause, yaml.reader.ReaderError):
+        return None
+    if not hasattr(yaml, "CSafeLoader"):
+        return text[: cause.position]
+    return text.encode()[: cause.position].decode(errors="ignore")  # in C, bytes are counted
 
 
 class _Faults:
