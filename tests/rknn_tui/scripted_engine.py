@@ -2,16 +2,19 @@
 
 `layers-N.onnx` has N layers; `dynamic.onnx` needs input sizes; `broken.onnx` cannot be read, `halting.onnx` not until
 it is cancelled. Building `slow.onnx` goes on until it is cancelled, `steady.onnx` for ten seconds with ten reports in
-each, `stuck.onnx` ignores the cancel, `deadly.onnx` ends the process.
+each, `stuck.onnx` ignores the cancel, `deadly.onnx` ends the process. A search of `long-N.onnx` goes on until it is
+cancelled. Each float16 layer brings the outputs' cosine a little nearer to 1; layer 9 cannot be wished for.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import re
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +22,31 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from engine.config import Config
-from engine.errors import ConfigError, DatasetError, ModelError
+from engine.errors import ConfigError, DatasetError, FileError, ModelError, QuantizationError
 from engine.host import run
 from engine.progress import Progress
 from engine.summaries import (
     AccuracyReport,
+    Alternative,
     BuildSummary,
+    Candidate,
+    CfgReading,
     ErrorPair,
+    Fault,
+    Finding,
     LayerError,
+    LayerFacts,
     LayerSummary,
+    LiveState,
     ModelSummary,
+    PartQuality,
+    Quality,
+    SourceMap,
+    SourceShare,
+    TensorFacts,
     TensorSummary,
+    TuneReport,
+    TuneRun,
 )
 
 OPS = ("Conv", "Relu", "Add", "Concat", "MaxPool")
@@ -39,7 +56,15 @@ def layer(index: int) -> LayerSummary:
     name = f"/model.{index // 10}/block.{index % 10}/out_{index}"
     before = (f"/model.{(index - 1) // 10}/block.{(index - 1) % 10}/out_{index - 1}",) if index else ()
     return LayerSummary(
-        index, name, OPS[index % len(OPS)], before, (1, 16, 8, 8), "float32", sources=(f"node_{index}",)
+        index,
+        name,
+        OPS[index % len(OPS)],
+        before,
+        (1, 16, 8, 8),
+        "float32",
+        sources=(f"node_{index}",),
+        outputs=(name,),
+        reads=before,
     )
 
 
@@ -53,11 +78,21 @@ def single(index: int) -> float:
     return 0.5 + index * 1e-3 if index >= 5 else 0.99999
 
 
+def quality(wishes: Mapping[str, str]) -> Quality:
+    """Grows with each layer in float16."""
+    cosine = 1 - 0.05 / (1 + sum(wish == "float16" for wish in wishes.values()))
+    return Quality(cosine, cosine - 0.001, 2 * (1 - cosine), (PartQuality("y", "y", "", cosine, cosine, 0.1),))
+
+
 class ScriptedSession:
     def __init__(self) -> None:
         self.config = Config()
         self.model: ModelSummary | None = None
         self.precision = ""
+        self.live = False
+        self.wishes: dict[str, str] = {}
+        self.ranges: dict[str, Any] = {}
+        self.told = False
 
     def load(
         self, path: str, inputs: Any = None, input_size_list: Any = None, outputs: Any = None, *, progress: Progress
@@ -105,6 +140,7 @@ class ScriptedSession:
             progress.step("calibrate", step + 1, steps)
             time.sleep(seconds)
         self.precision = "int8" if do_quantization else "float16"
+        self.live, self.wishes, self.ranges, self.told = False, {}, {}, False
         return BuildSummary(self.precision, 4 if do_quantization else 0, 60, rknn_batch_size, {"calibrate": 0.1})
 
     def analyze(self, inputs: Any, *, progress: Progress) -> AccuracyReport:
@@ -116,11 +152,166 @@ class ScriptedSession:
             )
             for one in self.model.layers
         )
-        return AccuracyReport(errors, {"y": ErrorPair(0.99312, 1.5)}, 1, 0.1, warnings=(f"sample {inputs[0]}",))
+        return AccuracyReport(
+            errors,
+            {"y": ErrorPair(0.99312, 1.5)},
+            1,
+            0.1,
+            warnings=(f"sample {inputs[0]}",),
+            quality=quality(self.wishes),
+        )
 
     def export(self, path: str) -> Path:
         Path(path).write_bytes(b"package")
         return Path(path)
+
+    def edits(self) -> CfgReading:
+        return CfgReading(self.wishes, {})
+
+    def apply(
+        self,
+        wishes: dict[str, str],
+        ranges: dict[str, Any],
+        biases: str = "",
+        errors: bool = True,
+        whole: bool = True,
+        *,
+        progress: Progress,
+    ) -> LiveState:
+        assert self.model is not None
+        names = [one.name for one in self.model.layers]
+        if unknown := [name for name in wishes if name not in names]:
+            raise QuantizationError("the model has no such tensor", where=f"tensor {unknown[0]!r}")
+        if len(names) > 9 and names[9] in wishes:
+            raise QuantizationError("cannot be wished for", where=f"tensor {names[9]!r}", hint="leave it out")
+        if Path(self.model.path).name == "fragile.onnx" and wishes:
+            os._exit(7)
+        changed = [name for name in names if wishes.get(name) != self.wishes.get(name)]
+        if changed:
+            changed += names[names.index(changed[-1]) : names.index(changed[-1]) + 8]
+        self.wishes, self.ranges = wishes, ranges
+        first, self.told = not self.told, True
+        return LiveState(
+            {name: wishes.get(name, self.precision) for name in (names if first else changed)},
+            {
+                name: "computes in float16; reads int8" if name in wishes else ""
+                for name in (names if first else changed)
+            },
+            0.01 * len(wishes),
+            0.01,
+            quality(wishes) if self.live else None,
+            {name: ErrorPair(0.9995, 0.1) for name in dict.fromkeys(changed)} if self.live and errors else {},
+            tuple(dict.fromkeys(changed)),
+            wishes,
+            {name: (name,) for name in names} if first else {},
+        )
+
+    def live_start(self, inputs: list[str], errors: bool = True, *, progress: Progress) -> LiveState:
+        self.live, self.told = True, False
+        return self.apply(self.wishes, self.ranges, progress=progress)
+
+    def live_stop(self) -> None:
+        self.live = False
+
+    def cfg_text(self) -> str:
+        assert self.model is not None
+        lines = [f"    {name}: {wish}\n" for name, wish in self.wishes.items()]
+        rows = [f"    {one.name}:\n        dtype: int8\n" for one in self.model.layers]
+        head = "custom_quantize_layers:\n" if lines else "custom_quantize_layers: {}\n"
+        return "# made up\n" + head + "".join(lines) + "quantize_parameters:\n" + "".join(rows)
+
+    def cfg_read(self, text: str) -> CfgReading:
+        assert self.model is not None
+        names = {one.name for one in self.model.layers}
+        wishes, faults = {}, []
+        for number, line in enumerate(text.partition("quantize_parameters")[0].splitlines(), 1):
+            if not line.startswith("    ") or line.lstrip().startswith("#"):
+                continue
+            name, _, wish = line.partition("#")[0].strip().partition(": ")
+            if name not in names:
+                faults.append(Fault(number, 5, f"the model has no tensor {name!r}"))
+            else:
+                wishes[name] = wish
+        return CfgReading(wishes, {}, tuple(faults))
+
+    def cfg_write(self, text: str, wishes: dict[str, str], ranges: dict[str, Any]) -> str:
+        head, _, rest = text.partition("quantize_parameters")
+        comments = [line for line in head.splitlines() if line.startswith("#") or "# " in line]
+        lines = [f"    {name}: {wish}" for name, wish in wishes.items()]
+        kept = {line.split(":")[0].strip(): line for line in comments if not line.startswith("#")}
+        lines = [kept.get(line.split(":")[0].strip(), line) for line in lines]
+        top = "custom_quantize_layers:" if lines else "custom_quantize_layers: {}"
+        comments = [line for line in comments if line.startswith("#")]
+        return "\n".join([*comments, top, *lines, "quantize_parameters"]) + rest
+
+    def cfg_open(self, path: str) -> dict[str, str]:
+        try:
+            text = Path(path).read_text()
+        except OSError as error:
+            raise FileError(f"cannot be read: {error.strerror}", where=path) from error
+        return {"text": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+    def save_cfg(self, path: str, text: str, known: str | None = None) -> list[str]:
+        file = Path(path)
+        if known and file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() != known:
+            raise FileError("changed on disk since it was read", where=path)
+        try:
+            file.write_text(text)
+        except OSError as error:
+            raise FileError(f"cannot be written: {error.strerror}", where=path) from error
+        return [path]
+
+    def layer_facts(self, name: str) -> LayerFacts:
+        made = TensorFacts(
+            name, "int8", (1, 16, 8, 8), -1.5, 6.0, -1.5, 6.5, 0.03, -77, name, -1.5, 6.5, (1, 5, 9, 2), 0.01
+        )
+        return LayerFacts(name, (), (made,), tuple(Alternative(p, 0.01 * len(p)) for p in ("", "int8", "float16")))
+
+    def alternatives(self, name: str, *, progress: Progress) -> tuple[Alternative, ...]:
+        return tuple(
+            Alternative(precision, 0.01, quality({**self.wishes, name: precision}))
+            for precision in ("", "int8", "int16", "float16")
+        )
+
+    def tune_run(self, dataset: str, *, progress: Progress, **wish: Any) -> TuneRun:
+        assert self.model is not None
+        while "long" in Path(self.model.path).name:
+            progress.step("search", 1, 3)
+            time.sleep(0.01)
+        names = [one.name for one in self.model.layers]
+        found = []
+        for count in (0, 1, 3):
+            wishes = dict.fromkeys(names[3 : 3 + count], "float16")
+            found.append(Candidate(wishes, tuple(wishes), 0.02 * count, quality(wishes)))
+        return TuneRun(1, TuneReport(quality({}), tuple(found), 2, True, True, 4, 0.1))
+
+    def trace(self, inputs: list[str], *, progress: Progress) -> SourceMap:
+        assert self.model is not None
+        names = [one.name for one in self.model.layers]
+        shares = (SourceShare("weights", names[3], names[3], "Conv", (0.1,), 0.6),)
+        shares += (SourceShare("tensor", names[4], names[4], "Conv", (0.05,), 0.4),)
+        return SourceMap(("y",), shares, quality({}), 1, 0.1)
+
+    def findings(self, dataset: str | None = None, inputs: Any = None, *, progress: Progress) -> tuple[Finding, ...]:
+        assert self.model is not None
+        name = self.model.layers[4].name
+        return (
+            Finding("concat-ranges", name, "parts differ 200-fold", "keep it in float16", {name: "float16"}),
+            Finding("samples", "", "few samples", "list more"),
+        )
+
+    def compare_cfg(self, text: str, *, progress: Progress) -> LiveState:
+        assert self.model is not None
+        wishes = self.cfg_read(text).wishes
+        names = [one.name for one in self.model.layers]
+        return LiveState(
+            {name: wishes.get(name, self.precision) for name in names},
+            dict.fromkeys(names, ""),
+            0.02,
+            0.01,
+            quality(wishes),
+            {name: ErrorPair(0.9991, 0.1) for name in names},
+        )
 
     def summary(self) -> ModelSummary:
         assert self.model is not None

@@ -1,0 +1,159 @@
+"""The app on a pseudo-terminal of its own: keys go in, bytes come out, an emulator tells what a person would see."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyte
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTED_ENGINE = ROOT / "tests" / "rknn_tui" / "scripted_engine.py"
+_SCRIPTED = (
+    "import sys; from rknn_tui.app import Workshop; "
+    "app = Workshop(sys.argv[1], {}, engine_command=[sys.executable, sys.argv[2]]); "
+    "sys.exit(app.run(mouse=False))"
+)
+
+
+def scripted(model: str | Path) -> list[str]:
+    """The command that opens the app on a made-up model, with the engine that follows a script."""
+    return [sys.executable, "-c", _SCRIPTED, str(model), str(SCRIPTED_ENGINE)]
+
+
+def real(*words: str | Path) -> list[str]:
+    """The command that a person types, with the real engine."""
+    return [sys.executable, "-m", "rknn_tui", *map(str, words)]
+
+
+class Terminal:
+    """A program on a pseudo-terminal. `bytes` counts what it has written; `screen` is what is to be seen."""
+
+    def __init__(self, command: Sequence[str], width: int = 80, height: int = 24, **environment: str) -> None:
+        self.master, self.slave = pty.openpty()
+        self._set_size(width, height)
+        self.modes = termios.tcgetattr(self.slave)
+        self.closed: set[int] = set()
+        self.bytes = 0
+        self.screen = pyte.Screen(width, height)
+        self._stream = pyte.ByteStream(self.screen)
+        self.process = subprocess.Popen(
+            list(command),
+            stdin=self.slave,
+            stdout=self.slave,
+            stderr=self.slave,
+            cwd=ROOT,
+            env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environment},
+            start_new_session=True,
+        )
+
+    # What comes out
+
+    def read(self, quiet: float, most: float = 20.0) -> bytes:
+        """What is written until nothing came for `quiet` seconds."""
+        data = bytearray()
+        end = time.monotonic() + most
+        while time.monotonic() < end and select.select([self.master], [], [], quiet)[0]:
+            data += self._take()
+        return bytes(data)
+
+    def read_for(self, seconds: float) -> bytes:
+        """What is written in the next seconds."""
+        data = bytearray()
+        end = time.monotonic() + seconds
+        while (rest := end - time.monotonic()) > 0:
+            if select.select([self.master], [], [], rest)[0]:
+                data += self._take()
+        return bytes(data)
+
+    def read_until(self, text: bytes, most: float = 20.0) -> bytes:
+        """What is written until `text` is among it, and the rest of that paint."""
+        data = b""
+        end = time.monotonic() + most
+        while text not in data and time.monotonic() < end:
+            data += self.read(0.2, 1.0)
+        assert text in data, data[-2000:]
+        return data
+
+    def _take(self) -> bytes:
+        data = os.read(self.master, 1 << 16)
+        self.bytes += len(data)
+        # The emulator knows no private modes with a '<' or '=', which only ask for other kinds of keys.
+        self._stream.feed(
+            data.replace(b"\x1b[>", b"\x1b[?").replace(b"\x1b[<", b"\x1b[?").replace(b"\x1b[=", b"\x1b[?")
+        )
+        return data
+
+    @property
+    def text(self) -> str:
+        """The screen's lines."""
+        return "\n".join(line.rstrip() for line in self.screen.display)
+
+    def line(self, index: int) -> str:
+        """One of the screen's lines; -1 is the last."""
+        return self.screen.display[index].rstrip()
+
+    def sees(self, text: str, most: float = 30.0) -> None:
+        """Wait until `text` is on the screen."""
+        self.waits(lambda: text in self.text, f"{text!r} to be seen", most)
+
+    def loses(self, text: str, most: float = 30.0) -> None:
+        """Wait until `text` is on the screen no longer."""
+        self.waits(lambda: text not in self.text, f"{text!r} to go", most)
+
+    def waits(self, condition, what: str, most: float = 30.0) -> None:  # type: ignore[no-untyped-def]
+        """Wait until `condition()` holds, reading what is written."""
+        end = time.monotonic() + most
+        while not condition():
+            assert time.monotonic() < end, f"waited {most:g} s for {what}:\n{self.text}"
+            assert self.process.poll() is None or select.select([self.master], [], [], 0)[0], (
+                f"the app ended while waiting for {what}:\n{self.text}"
+            )
+            self.read_for(0.02)
+
+    # What goes in
+
+    def press(self, keys: bytes | str) -> None:
+        """Send keys as a terminal does."""
+        os.write(self.master, keys if isinstance(keys, bytes) else keys.encode())
+
+    def type(self, text: str) -> None:
+        """Replace what stands in the prompt and press Enter."""
+        self.press(b"\x1b[F\x15")  # end of the line, and delete to its start
+        self.read(0.05, 1.0)
+        self.press(text + "\r")
+
+    def resize(self, width: int, height: int) -> None:
+        """The window gets another size."""
+        self.screen.resize(height, width)
+        self._set_size(width, height)
+        os.killpg(self.process.pid, signal.SIGWINCH)
+
+    def _set_size(self, width: int, height: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+    # The end
+
+    def close(self) -> None:
+        """End the program whatever it does."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(10)
+        for end in {self.master, self.slave} - self.closed:
+            os.close(end)
+
+    def hang_up(self) -> None:
+        """The other end of the line goes away, as when an SSH link breaks."""
+        os.close(self.slave)
+        os.close(self.master)
+        self.closed = {self.master, self.slave}
