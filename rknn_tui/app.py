@@ -18,15 +18,16 @@ from engine.host_client import EngineHost
 from engine.host_protocol import EngineDiedError
 from rknn_tui import keymap, palette, settings, symbols
 from rknn_tui.actions import ACTIONS, BY_ID
+from rknn_tui.bench import Bench
 from rknn_tui.clipboard import LARGEST_FOR_TERMINALS, write_clip
 from rknn_tui.dialogue import Notice, Question, Reply, counted
 from rknn_tui.hangup import leave_on_hangup, leave_on_terminate
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
+from rknn_tui.runs import Run
 from rknn_tui.screens.base import WorkScreen
 from rknn_tui.screens.choose import ChooseScreen, OpenScreen
 from rknn_tui.screens.tune import TuneScreen
 from rknn_tui.symbols import wrap
-from rknn_tui.tuning_bench import TuningBench
 from rknn_tui.widgets.marked_list import MarkedList
 
 LARGEST_LOG_BYTES = 1 << 20
@@ -74,7 +75,7 @@ class Workshop(App[int]):
         self._path = path
         log = _engine_log()
         self.host = EngineHost(engine_command, log_path=log, on_death=lambda error: self._to_tune(EngineEnded(error)))
-        self.bench = TuningBench(
+        self.bench = Bench(
             self.host,
             options or {},
             lambda *progress: self._to_tune(StepProgressed(*progress)),
@@ -158,7 +159,7 @@ class Workshop(App[int]):
             return
         if not self.is_screen_installed(name):
             module, kind = SCREENS[name]
-            self.install_screen(getattr(importlib.import_module(module), kind)(self), name)
+            self.install_screen(getattr(importlib.import_module(module), kind)(self, self.bench), name)
         self.push_screen(name)
 
     def tell(self, reply: Reply) -> None:
@@ -167,6 +168,16 @@ class Workshop(App[int]):
             self.screen.tell(reply)
         else:
             self.tune.tell(reply)
+
+    def compare_with(self, side: str, run: Run) -> None:
+        """Show the comparison with a run on one of its sides."""
+        self.go_to("compare")
+        screen: Any = self.screen
+        self.call_after_refresh(screen.choose, side, run)
+
+    def compare_file(self, side: str, path: str) -> Reply:
+        """A cfg's file was named for one side of the comparison."""
+        return self.bench.evaluate_file(side, path)
 
     def numbers_changed(self) -> None:
         """Something that other screens may show changed."""

@@ -285,22 +285,16 @@ class Editing:
 
     def keep_run(self, label: str) -> None:
         """Keep what was measured last, to be compared with others."""
-        if self.quality is not None:
-            run = Run(
-                label,
-                self._target,
-                self.quality,
-                self.extra,
-                dict(self.precisions),
-                dict(self.errors),
-                self.state.wishes,
-            )
+        if (run := self.as_run(label)) is not None:
             others = [one for one in self.runs if one.label != label]
             self.runs = [*others[-MOST_RUNS + 1 :], run]
 
-    def resend(self) -> None:
-        """Send the edits in force, after something kept them from being sent."""
-        self._send()
+    def as_run(self, label: str) -> Run | None:
+        """What was measured last, under a name; None before anything was."""
+        if self.quality is None:
+            return None
+        precisions, errors = dict(self.precisions), dict(self.errors)
+        return Run(label, self._target, self.quality, self.extra, precisions, errors, self.state.wishes)
 
     def _not_ready(self) -> Reply:
         return None if self.ready else Notice("nothing is quantized yet: edits change a quantized model", "warning")

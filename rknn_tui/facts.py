@@ -23,6 +23,11 @@ class Facts:
         self._measured = False
         self._asked: int | None = None
 
+    @property
+    def latest(self) -> LayerFacts | None:
+        """What was told last, whatever was edited since."""
+        return self._known
+
     def of(self, layer: str) -> LayerFacts | None:
         """What is known of the layer now, with the edits in force."""
         return self._known if self._for == (layer, self._editing.state) else None

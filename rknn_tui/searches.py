@@ -34,8 +34,8 @@ class Searches:
 
     def __init__(self, calls: Calls, editing: Editing, tell: Callable[[Reply], object]) -> None:
         self._calls, self._editing, self._tell = calls, editing, tell
-        self.ended: Callable[[Job, str, str], object] = lambda job, state, message: None
-        self.started: Callable[[Job], object] = lambda job: None
+        self.begun: Callable[[Job], object] = lambda job: None
+        self.over: Callable[[Job, str, str], object] = lambda job, state, message: None
         self.forget()
 
     def forget(self) -> None:
@@ -154,13 +154,13 @@ class Searches:
                 return
             else:
                 state, reply = "failed", notice_of(error)
-            self.ended(job, state, reply.text if isinstance(reply, Notice) else "")
+            self.over(job, state, reply.text if isinstance(reply, Notice) else "")
             if self.waiting:
                 self._start(self.waiting.pop(0))
             self._tell(reply)
 
         job.number = self._calls.start(search.method, search.params, answer)
-        self.started(job)
+        self.begun(job)
         return None
 
 

@@ -23,6 +23,7 @@ from rknn_tui.job import Job
 from rknn_tui.keymap import DEFAULT, Keymap
 from rknn_tui.layer_values import LayerValues
 from rknn_tui.outcomes import outcome
+from rknn_tui.runs import Run
 from rknn_tui.searches import Searches
 from rknn_tui.settings import Settings
 
@@ -43,6 +44,12 @@ class View(Protocol):
 
     def told(self, reply: Reply) -> object:
         """There is something to say or to ask."""
+
+    def show_layer_row(self, name: str) -> bool:
+        """Put the cursor on a layer; False where there is none of that name."""
+
+    def compare_with(self, side: str, run: Run) -> object:
+        """A state was evaluated for one side of the comparison."""
 
     def job_ended(self, value: Any, replies: list[Reply]) -> object:
         """A request of the job ended with `value`; there may be things to say or to ask, the most important last."""
@@ -255,6 +262,9 @@ class Workbench:
         if self.died is not None:
             return None
         self.died = error
+        for job in (self.job, self.searches.job):
+            if job is not None:
+                self.job_over(job, "failed", str(error))
         self.job = self.searches.job = None
         self.calls.forget()
         edits = len(self.editing.state.differing(EditState()))
@@ -393,18 +403,30 @@ class Workbench:
 
     def _start(self, name: str, *steps: tuple[str, dict[str, Any]]) -> Reply:
         self.job = Job(name, list(steps))
+        self.job_begun(self.job)
         self._next(self.job)
         return None
+
+    def job_begun(self, job: Job) -> None:
+        """A job starts."""
+
+    def job_over(self, job: Job, state: str, message: str) -> None:
+        """A job ended: 'done', 'failed' or 'cancelled', and what it came to."""
 
     def _next(self, job: Job) -> None:
         job.method, params = job.steps.pop(0)
         job.progressed("", 0, 0)
 
         def answer(value: Any, error: EngineError | None) -> None:
-            if self.job is job:
-                replies = self._ended(job, value, error)
-                if self.view is not None:
-                    self.view.job_ended(value, replies)
+            if self.job is not job:
+                return
+            replies = self._ended(job, value, error)
+            if self.job is not job:
+                state = "done" if error is None else "cancelled" if isinstance(error, Cancelled) else "failed"
+                texts = [reply.text for reply in replies if isinstance(reply, (Notice, Question))]
+                self.job_over(job, state, "\n".join(texts))
+            if self.view is not None:
+                self.view.job_ended(value, replies)
 
         job.number = self.calls.start(job.method, params, answer)
 

@@ -18,7 +18,8 @@ from engine.summaries import ModelSummary
 from rknn_tui.dialogue import Notice, Reply
 from rknn_tui.layer_values import NOTHING, LayerValues
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
-from rknn_tui.pieces import length
+from rknn_tui.pieces import Line, length
+from rknn_tui.runs import Run
 from rknn_tui.screens.tune_actions import TuneActions
 from rknn_tui.status import job_line, key_line, status_line
 from rknn_tui.widgets.graph_view import GraphView
@@ -28,7 +29,6 @@ from rknn_tui.widgets.text_lines import TextLines
 
 if TYPE_CHECKING:
     from rknn_tui.app import Workshop
-    from rknn_tui.widgets.cfg_editor import CfgEditor
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 16
 WIDE = 120
@@ -142,24 +142,31 @@ class TuneScreen(TuneActions):
 
     def show_detail(self) -> None:
         """The strip about the layer under the cursor."""
-        area, layer = self.line("detail"), self.graph.current
-        if layer is None or not area.display or not area.size.width:
-            area.show([])
-            return
-        bench, editing = self.bench, self.bench.editing
-        area.show(
-            detail_lines(
-                layer,
-                self.graph.by_name,
-                error=bench.error_of(layer.name),
-                readers=self.graph.readers_of(layer.name),
-                values=self.graph.values.get(layer.name, NOTHING),
-                facts=bench.facts.of(layer.name),
-                words=editing.words.get(layer.name, ""),
-                width=area.size.width,
-                height=area.size.height,
-                symbols=self.symbols,
-            )
+        area = self.line("detail")
+        seen = area.display and area.size.width
+        area.show(self._detail(area.size.width, area.size.height) if seen else [])
+
+    def all_of_layer(self, width: int) -> list[str]:
+        """All that is known of the layer under the cursor, as lines of text."""
+        lines = self._detail(width, 10_000)
+        return ["".join(text for text, _ in line) for line in lines]
+
+    def _detail(self, width: int, height: int) -> list[Line]:
+        layer, bench, editing = self.graph.current, self.bench, self.bench.editing
+        if layer is None:
+            return []
+        return detail_lines(
+            layer,
+            self.graph.by_name,
+            bench.error_of(layer.name),
+            width,
+            height,
+            self.symbols,
+            readers=self.graph.readers_of(layer.name),
+            values=self.graph.values.get(layer.name, NOTHING),
+            around=self.graph.values,
+            facts=bench.facts.of(layer.name),
+            words=editing.words.get(layer.name, ""),
         )
 
     def on_marked_list_moved(self) -> None:
@@ -196,6 +203,14 @@ class TuneScreen(TuneActions):
         if layer is not None and layer.name in changes:
             self.show_detail()
         self.app.numbers_changed()
+
+    def show_layer_row(self, name: str) -> bool:
+        """Put the cursor on a layer."""
+        return self.graph.select_layer(name)
+
+    def compare_with(self, side: str, run: Run) -> None:
+        """A cfg's file was evaluated for the comparison."""
+        self.app.compare_with(side, run)
 
     def told(self, reply: Reply) -> None:
         """Say or ask something, on whatever screen is in front."""
@@ -239,13 +254,3 @@ class TuneScreen(TuneActions):
 
     def on_engine_ended(self, message: EngineEnded) -> None:
         self.told(self.bench.died_of(message.error))
-
-    # The editor
-
-    @property
-    def editor(self) -> CfgEditor | None:
-        """The cfg's text, once it was asked for."""
-        from rknn_tui.widgets.cfg_editor import CfgEditor
-
-        found = self.query(CfgEditor)
-        return found.first() if found else None

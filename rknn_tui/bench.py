@@ -1,0 +1,162 @@
+"""The bench as every screen sees it: what charts, lists and the comparison show, and the record of all jobs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.errors import EngineError
+from engine.summaries import Finding, LayerFacts, LayerSummary, LiveState, SourceMap, TuneReport
+from rknn_tui.dialogue import Notice, Question, Reply, notice_of
+from rknn_tui.job import Job
+from rknn_tui.job_records import CANCELLED, RUNNING, WAITING, JobRecord
+from rknn_tui.layer_values import LayerValues
+from rknn_tui.runs import Run
+from rknn_tui.tuning_bench import TuningBench
+
+MOST_JOBS = 200
+
+
+class Bench(TuningBench):
+    """A tuning bench that tells other screens of itself."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._records: list[JobRecord] = []
+        self._counted = 0
+        self.searches.begun, self.searches.over = self.job_begun, self.job_over
+
+    # What the charts show
+
+    @property
+    def layers(self) -> Sequence[LayerSummary]:
+        """The model's layers."""
+        return self.summary.layers if self.summary is not None else ()
+
+    @property
+    def layer_values(self) -> Mapping[str, LayerValues]:
+        """What every row shows."""
+        return self.values()
+
+    @property
+    def source_map(self) -> SourceMap | None:
+        """Where the outputs' error comes from."""
+        return self.editing.sources
+
+    @property
+    def chosen(self) -> int | None:
+        """The candidate in force."""
+        return self.searches.in_force
+
+    @property
+    def layer_facts(self) -> LayerFacts | None:
+        """The facts of the layer that was looked at last."""
+        return self.facts.latest
+
+    # What the lists show
+
+    @property
+    def tune_report(self) -> TuneReport | None:
+        """What the last search found."""
+        return self.searches.report
+
+    @property
+    def in_force(self) -> int | None:
+        """The candidate whose edits are in force."""
+        return self.searches.in_force
+
+    @property
+    def search_job(self) -> Job | None:
+        """The search beside that runs."""
+        return self.searches.job
+
+    @property
+    def findings(self) -> Sequence[Finding] | None:
+        """What lint found."""
+        return self.searches.findings
+
+    def go_to_layer(self, name: str) -> Reply:
+        """Put the tune screen's cursor on a layer."""
+        if self.view is not None and not self.view.show_layer_row(name):
+            return Notice(f"the model has no layer {name!r}", "warning")
+        return None
+
+    # Jobs
+
+    @property
+    def jobs(self) -> Sequence[JobRecord]:
+        """All jobs of this start, and the searches that wait."""
+        waiting = [
+            JobRecord(self._counted + place, search.name, WAITING)
+            for place, search in enumerate(self.searches.waiting, 1)
+        ]
+        return [*self._records, *waiting]
+
+    @property
+    def log_path(self) -> Path | None:
+        """Where the engine prints."""
+        return self._log
+
+    def cancel_job(self, number: int) -> Reply:
+        """Stop a job that runs or waits."""
+        record = next((one for one in self._records if one.number == number), None)
+        if record is None:
+            place = number - self._counted - 1
+            if 0 <= place < len(self.searches.waiting):
+                search = self.searches.waiting.pop(place)
+                return Notice(f"{search.name} will not be done")
+            return Notice("no such job", "warning")
+        if record.state != RUNNING:
+            return Notice(f"{record.name} has ended")
+        if record.job is self.searches.job:
+            self.searches.cancel()
+            return None
+        return self.cancel()
+
+    def job_begun(self, job: Job) -> None:
+        self._counted += 1
+        self._records = self._records[-MOST_JOBS + 1 :]
+        self._records.append(JobRecord(self._counted, job.name, RUNNING, time.monotonic(), job=job))
+
+    def job_over(self, job: Job, state: str, message: str) -> None:
+        for record in self._records:
+            if record.job is job and record.ended is None:
+                record.state, record.ended, record.message = state, time.monotonic(), message
+                record.state = CANCELLED if job.cancelling and state != "done" else state
+
+    # Runs side by side
+
+    @property
+    def runs(self) -> Sequence[Run]:
+        """States of the model that were evaluated, the latest last: that is how it is now."""
+        now = self.editing.as_run("now")
+        return [*self.editing.runs, *([now] if now is not None else [])]
+
+    def compare_file(self, side: str) -> Reply:
+        """Ask which cfg to evaluate for one side of the comparison."""
+        if refusal := self._not_quantized():
+            return refusal
+        return Question("compare", "compare with the cfg:", self.cfg_path(), subject=side)
+
+    def evaluate_file(self, side: str, path: str) -> Reply:
+        """Evaluate the cfg in a file, and hand the run to the comparison's side."""
+
+        def opened(value: Any, error: EngineError | None) -> None:
+            if error is not None:
+                self.told(notice_of(error))
+            else:
+                self.calls.start("compare_cfg", {"text": str(value["text"])}, evaluated)
+
+        def evaluated(value: Any, error: EngineError | None) -> None:
+            if error is not None:
+                self.told(notice_of(error))
+            elif self.view is not None:
+                self.view.compare_with(side, self._run_of(Path(path).name, value))
+
+        self.calls.start("cfg_open", {"path": str(Path(path).expanduser())}, opened)
+        return None
+
+    def _run_of(self, label: str, state: LiveState) -> Run:
+        return Run(label, self.target, state.quality, state.extra, state.precisions, state.errors, state.wishes)
