@@ -8,8 +8,13 @@ from collections.abc import Collection
 from pathlib import Path
 
 MODEL_SUFFIXES = (".onnx", ".rknn")
+DATASET_SUFFIXES = (".txt",)
+CONFIG_SUFFIXES = (".yaml", ".yml")
+CFG_SUFFIXES = (".quantization.cfg", ".cfg")
 MOST_ENTRIES = 2000
-"""Folders with more are cut: nobody scrolls through them, and a network folder is slow to list."""
+"""Folders that offer more are cut: nobody scrolls through them."""
+MOST_NAMES = 20_000
+"""Names of a folder that are looked at: a network folder is slow to list, and may hold a whole dataset."""
 
 
 def entries(text: str, suffixes: Collection[str] = ()) -> list[str]:
@@ -23,8 +28,8 @@ def entries(text: str, suffixes: Collection[str] = ()) -> list[str]:
     files: list[str] = []
     try:
         with os.scandir(Path(folder + slash or ".").expanduser()) as found:
-            for count, entry in enumerate(found):
-                if count >= MOST_ENTRIES:
+            for entry in itertools.islice(found, MOST_NAMES):
+                if len(folders) + len(files) >= MOST_ENTRIES:
                     break
                 name = entry.name
                 if not name.lower().startswith(start.lower()) or (name.startswith(".") and not start.startswith(".")):
