@@ -225,7 +225,7 @@ _PARAMETERS: dict[str, tuple[set[str], set[str]]] = {
     "load": ({"path"}, {"inputs", "input_size_list", "outputs"}),
     "configure": ({"config"}, {"reset"}),  # settings that are not given stay, or with reset are the defaults
     "build": (set(), {"do_quantization", "dataset", "rknn_batch_size"}),
-    "analyze": ({"inputs"}, {"output_dir"}),
+    "analyze": ({"inputs"}, {"output_dir", "text", "sources"}),
     "export": ({"path"}, set()),
     "summary": (set(), set()),
     "hybrid_step2": ({"model_input", "data_input", "model_quantization_cfg"}, set()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import itertools
 import json
 import math
@@ -20,22 +21,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine import host as host_module
 from engine.config import Config
 from engine.errors import Cancelled, EngineError, ModelError
 from engine.host import ThrottledProgress, serve
 from engine.host_client import EngineHost
-from engine.host_protocol import EngineDiedError, decode, encode, error_event, error_from, rebuild
+from engine.host_protocol import BACKGROUND, METHODS, EngineDiedError, decode, encode, error_event, error_from, rebuild
 from engine.progress import Progress
+from engine.session_live import LiveSession
 from engine.summaries import (
+    LARGEST_TEXT,
     AccuracyReport,
+    Alternative,
+    CfgReading,
     ErrorPair,
+    Finding,
     LayerError,
+    LayerFacts,
     LayerSummary,
+    LiveState,
     ModelSummary,
     PartError,
+    Quality,
+    TensorFacts,
     TensorSummary,
+    TuneReport,
+    TuneRun,
     to_plain,
 )
+from tests.engine.live_bench import bench_in
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ModelSummary(
@@ -49,6 +63,8 @@ MODEL = ModelSummary(
     "rk3566",
 )
 
+QUALITY = Quality(0.9, 0.9, 0.1, ())
+
 
 class Stand:
     """A session that does what its model's name says."""
@@ -56,6 +72,9 @@ class Stand:
     def __init__(self) -> None:
         self.config = Config()
         self.waiting = threading.Event()
+        self.go_on = threading.Event()
+        self.searching: queue.Queue[int] = queue.Queue()
+        self.path = ""
 
     def load(self, path: str, *, progress: Progress, **given: Any) -> ModelSummary:
         if path == "missing":
@@ -69,7 +88,35 @@ class Stand:
                 time.sleep(0.002)
         progress.step("read", 1, 2)
         progress.step("read", 2, 2)
+        self.path = path
         return dataclasses.replace(MODEL, path=path)
+
+    def aside(self) -> Stand:
+        copy = Stand()
+        copy.path, copy.searching, copy.go_on = self.path, self.searching, self.go_on
+        return copy
+
+    def apply(self, wishes: dict[str, str], ranges: Any, *, progress: Progress, **given: Any) -> LiveState:
+        if wishes.get("wait"):
+            self.waiting.set()
+            assert self.go_on.wait(20)
+        progress.check()
+        return LiveState(wishes, {}, 0.0, 0.0)
+
+    def tune_run(self, dataset: str, *, progress: Progress, **given: Any) -> TuneRun:
+        """Counts its steps until it is cancelled, or as far as the dataset's name says."""
+        if dataset == "bug":
+            raise KeyError("oops")
+        steps = 0
+        while not dataset.isdecimal() or steps < int(dataset):
+            progress.step(self.path, steps, 0)
+            steps += 1
+            self.searching.put(steps)
+            time.sleep(0.001)
+        return TuneRun(steps, TuneReport(QUALITY, (), -1, True, True, 1, 0.0))
+
+    def cfg_read(self, text: str) -> CfgReading:
+        return CfgReading({text[:5]: str(len(text))}, {})
 
     def summary(self) -> ModelSummary:
         return MODEL
@@ -202,8 +249,156 @@ def test_a_running_and_a_waiting_request_can_be_cancelled(talk: Conversation, se
     assert talk.end_of(3)["event"] == "result"
 
 
+def test_a_search_leaves_other_requests_to_be_answered(talk: Conversation, session: Stand) -> None:
+    talk.send({"id": 1, "method": "tune_run", "params": {"dataset": "endless"}})
+    assert session.searching.get(timeout=10) == 1
+    for number in range(2, 6):
+        talk.send({"id": number, "method": "apply", "params": {"wishes": {"a": str(number)}, "ranges": {}}})
+        assert talk.end_of(number)["value"]["precisions"] == {"a": str(number)}
+    talk.send({"cancel": 1})
+    assert talk.end_of(1)["kind"] == "Cancelled"
+
+
+def test_a_search_waits_while_anything_else_is_to_be_done(talk: Conversation, session: Stand) -> None:
+    talk.send({"id": 1, "method": "tune_run", "params": {"dataset": "endless"}})
+    assert session.searching.get(timeout=10) == 1
+    talk.send({"id": 2, "method": "apply", "params": {"wishes": {"wait": "yes"}, "ranges": {}}})
+    assert session.waiting.wait(10)
+    # What was under way when the request came is finished, and then no step is begun.
+    last = 1
+    while True:
+        try:
+            last = session.searching.get(timeout=0.2)
+        except queue.Empty:
+            break
+    session.go_on.set()
+    assert talk.end_of(2)["event"] == "result"
+    assert session.searching.get(timeout=10) == last + 1
+    talk.send({"cancel": 1})
+    assert talk.end_of(1)["kind"] == "Cancelled"
+
+
+def test_a_search_that_waits_hears_that_it_is_cancelled(talk: Conversation, session: Stand) -> None:
+    talk.send({"id": 1, "method": "tune_run", "params": {"dataset": "endless"}})
+    assert session.searching.get(timeout=10) == 1
+    talk.send({"id": 2, "method": "apply", "params": {"wishes": {"wait": "yes"}, "ranges": {}}})
+    assert session.waiting.wait(10)
+    talk.send({"cancel": 1})
+    assert talk.end_of(1)["kind"] == "Cancelled"
+    session.go_on.set()
+    assert talk.end_of(2)["event"] == "result"
+
+
+def test_a_cancelled_request_leaves_a_search_alone(talk: Conversation, session: Stand) -> None:
+    talk.send({"id": 1, "method": "load", "params": {"path": "endless"}})
+    talk.send({"id": 2, "method": "tune_run", "params": {"dataset": "3"}})
+    assert session.waiting.wait(10)
+    talk.send({"cancel": 1})
+    assert talk.end_of(1)["kind"] == "Cancelled"
+    assert talk.end_of(2)["value"]["number"] == 3
+
+
+def test_a_search_is_of_the_model_before_the_requests_that_come_after_it(talk: Conversation) -> None:
+    talk.send({"id": 1, "method": "load", "params": {"path": "first"}})
+    talk.send({"id": 2, "method": "tune_run", "params": {"dataset": "2"}})
+    talk.send({"id": 3, "method": "load", "params": {"path": "second"}})
+    talk.send({"id": 4, "method": "tune_run", "params": {"dataset": "2"}})
+    stages: dict[int, set[str]] = {2: set(), 4: set()}
+    ends = set()
+    while ends != {1, 2, 3, 4}:
+        event = talk.hear()
+        if event["event"] != "progress":
+            ends.add(event["id"])
+        elif event["id"] in stages:
+            stages[event["id"]].add(event["stage"])
+    assert stages == {2: {"first"}, 4: {"second"}}
+
+
+def test_a_fault_in_a_search_is_an_answer_too(talk: Conversation, capsys: pytest.CaptureFixture[str]) -> None:
+    talk.send({"id": 1, "method": "tune_run", "params": {"dataset": "bug"}})
+    assert talk.end_of(1)["what"] == "KeyError: 'oops'"
+    talk.send({"id": 2, "method": "tune_run", "params": {"datset": "1"}})
+    assert talk.end_of(2)["what"] == "unknown parameter 'datset'"
+    talk.send({"id": 3, "method": "tune_run", "params": {"dataset": "1"}})
+    assert talk.end_of(3)["value"]["number"] == 1
+
+
+def test_a_text_of_any_characters_fits_into_a_request(talk: Conversation) -> None:
+    for text in ("a" * LARGEST_TEXT, "\x01" * LARGEST_TEXT, "\U0001f600" * (LARGEST_TEXT // 4)):
+        talk.send({"id": 1, "method": "cfg_read", "params": {"text": text}})
+        assert talk.end_of(1)["value"]["wishes"] == {text[:5]: str(len(text))}
+
+
+@pytest.mark.parametrize("name", [[1], {"a": 1}])
+def test_an_id_that_is_no_number_or_text_is_refused(name: Any, talk: Conversation) -> None:
+    for message in ({"id": name, "method": "summary"}, {"cancel": name}):
+        talk.send(message)
+        assert "id" in talk.hear()["what"]
+    for _ in range(2):  # the same id twice
+        talk.send({"id": 1, "method": "summary"})
+    assert [talk.end_of(1)["event"] for _ in range(2)] == ["result", "result"]
+
+
+def test_every_method_is_one_of_the_session_with_the_parameters_that_requests_may_have() -> None:
+    assert METHODS.keys() == host_module._PARAMETERS.keys()
+    assert METHODS.keys() > BACKGROUND
+    for method, (required, optional) in host_module._PARAMETERS.items():
+        if method in ("configure", "summary", "export"):
+            continue
+        known = dict(inspect.signature(getattr(LiveSession, method)).parameters)
+        del known["self"]
+        assert (known.pop("progress", None) is None) == (method in host_module._SHORT), method
+        assert required == {name for name, one in known.items() if one.default is one.empty}, method
+        assert optional == known.keys() - required, method
+
+
+def test_a_real_session_answers_over_the_border(tmp_path: Path) -> None:
+    bench = bench_in(tmp_path)
+    host = EngineHost()
+    host.start()
+
+    def ask(method: str, **params: Any) -> Any:
+        return host.request(method, params).result(60)
+
+    try:
+        ask("load", path=str(tmp_path / "model.onnx"))
+        ask("configure", config={"target_platform": "rk3588"})
+        ask("build", dataset=bench.dataset)
+        state = ask("live_start", inputs=bench.sample)
+        assert state.quality == bench.session.live_start(bench.sample).quality
+        search = host.request("tune_run", {"dataset": bench.dataset, "layers": 3})
+        edits = {"wishes": {"m": "int16"}, "ranges": {"j": [-1.0, 2.0]}}
+        state = ask("apply", **edits)
+        assert state.quality == bench.session.apply(**edits).quality
+        text = ask("cfg_text")
+        assert text == bench.session.cfg_text()
+        assert ask("cfg_read", text=text) == bench.session.cfg_read(text) == ask("edits")
+        assert ask("cfg_write", text=text, wishes={}, ranges={}) == bench.session.cfg_write(text, {}, {})
+        compared, expected = ask("compare_cfg", text=text), bench.session.compare_cfg(text)
+        assert dataclasses.replace(compared, seconds=0.0) == dataclasses.replace(expected, seconds=0.0)
+        assert ask("layer_facts", name="j") == bench.session.layer_facts("j")
+        assert ask("alternatives", name="hs") == bench.session.alternatives("hs")
+        (best,) = ask("layer_facts", name="best").makes
+        assert best.scale is None and math.isnan(best.low)
+        saved = ask("save_cfg", path=str(tmp_path / "net.quantization.cfg"), text=text)
+        assert ask("cfg_open", path=saved[2])["text"] == text
+        run = search.result(60)
+        wishes = run.report.candidates[0].wishes
+        assert ask("apply", wishes=wishes, ranges={}, biases=f"{run.number}.0").wishes.keys() >= wishes.keys()
+        assert ask("trace", inputs=bench.sample).sources
+        assert isinstance(ask("findings", dataset=bench.dataset, inputs=bench.sample), tuple)
+        assert ask("live_stop") is None
+        model, data, cfg = saved
+        assert ask("hybrid_step2", model_input=model, data_input=data, model_quantization_cfg=cfg).tensors
+        assert ask("live_start", inputs=bench.sample).quality == state.quality
+    finally:
+        host.kill()
+
+
 def test_the_end_of_input_cancels_what_runs(session: Stand) -> None:
     talk = Conversation(session)
+    talk.send({"id": 2, "method": "tune_run", "params": {"dataset": "endless"}})
+    assert session.searching.get(timeout=10) == 1
     talk.send({"id": 1, "method": "load", "params": {"path": "endless"}})
     assert session.waiting.wait(10)
     talk.close()
@@ -276,6 +471,22 @@ def test_a_report_crosses_the_border_unchanged(report: AccuracyReport) -> None:
     line = encode({"value": to_plain(report)})
     assert line.count(b"\n") == 1
     assert rebuild(AccuracyReport, decode(line)["value"]) == report
+
+
+@pytest.mark.parametrize("scale", [None, 0.5])
+def test_what_is_not_there_stays_so_where_it_may_be(scale: float | None) -> None:
+    facts = TensorFacts("a", "", (1,), math.nan, 1.0, math.nan, 1.0, scale, None, counts=(1, 2))
+    found = rebuild(LayerFacts, to_plain(LayerFacts("a", (), (facts,), (Alternative("", 0.0),))))
+    assert found.makes[0].scale == scale and found.makes[0].zero_point is None
+    assert math.isnan(found.makes[0].low) and found.makes[0].counts == (1, 2)
+    assert found.alternatives == (Alternative("", 0.0),)
+
+
+def test_a_list_of_summaries_comes_back_as_a_tuple_of_them() -> None:
+    findings = (Finding("a", "b", "c", "d", {"e": "int16"}), Finding("a", "b", "c", "d"))
+    assert rebuild(METHODS["findings"], to_plain(findings)) == findings
+    with pytest.raises(ValueError):
+        rebuild(METHODS["findings"], [{"rule": 1}])
 
 
 def test_numbers_that_json_lacks_come_back_as_nan() -> None:
