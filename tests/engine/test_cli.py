@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import io
 import json
 import logging
@@ -27,7 +28,7 @@ from engine.cli_options import UsageError, expand_arguments, job_options, read_c
 from engine.cli_text import accuracy_text, table, worst_layers
 from engine.cli_verbs import VERBS, verb_parser
 from engine.errors import Cancelled, ConfigError, FileError, ModelError
-from engine.summaries import AccuracyReport, ErrorPair, LayerError
+from engine.summaries import AccuracyReport, ErrorPair, LayerError, Quality
 
 HEAVY = ("numpy", "onnx", "onnxruntime", "onnx_ir", "textual", "PIL", "yaml")
 
@@ -463,6 +464,11 @@ def test_the_accuracy_table_has_outputs_and_warnings() -> None:
     assert lines[3].split() == ["layer1", "Conv", "int8"]
     assert "output y: cosine 0.50000, euclidean 2.00000" in lines
     assert lines[-1] == "warning: two parts share a scale"
+
+
+def test_the_accuracy_table_ends_with_how_near_all_outputs_are() -> None:
+    report = dataclasses.replace(report_of(0.9), quality=Quality(0.99312, 0.98, 10**-2.13, ()))
+    assert "outputs   cosine 0.99312   SNR 21.3 dB" in accuracy_text(report).splitlines()
 
 
 def test_saved_outputs_cannot_escape_the_folder_they_are_unpacked_to(tmp_path: Path) -> None:

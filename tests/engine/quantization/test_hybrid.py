@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.errors import QuantizationError
 from engine.graph.layers import layers
 from engine.quantization.cfg_edit import with_ranges, with_wishes
-from engine.quantization.hybrid import apply_cfg, remarks
+from engine.quantization.edits import edited
+from engine.quantization.hybrid import apply_cfg, fault_message, read_edits, remarks
 from engine.quantization.parameters import asymmetric
 from engine.quantization.quantized import Corrections, Quantized
 from engine.quantization.table import from_cfg, to_cfg
@@ -62,6 +65,38 @@ def place(text: str, row: str, key: str) -> int:
     lines = text.splitlines()
     start = lines.index(f"    {row}:")
     return next(i for i in range(start, len(lines)) if lines[i].startswith(f"        {key}:")) + 1
+
+
+class TestReading:
+    @given(data=st.data())
+    def test_what_is_read_is_what_is_applied(self, base: Quantized, text: str, data: st.DataObject) -> None:
+        rows = st.sampled_from([*base.table.rows, "nowhere"])
+        wishes = data.draw(st.dictionaries(rows, st.sampled_from(["int8", "int16", "float16", "float"]), max_size=3))
+        edited_text = with_wishes(text, wishes)
+        plain = [name for name in base.table.rows if f"    {name}:\n" in text]
+        for row in data.draw(st.lists(st.sampled_from(plain), max_size=3)):
+            key = data.draw(st.sampled_from(["min", "max", "scale", "dtype"]))
+            edited_text = edit(edited_text, row, key, data.draw(st.sampled_from(["-1.5", "2.5", "0", "low", "[]"])))
+        edits, faults = read_edits(base, edited_text, RK3588)
+        if not faults:
+            assert apply_cfg(base, edited_text, RK3588).table == edited(base, edits, RK3588).table
+            return
+        with pytest.raises(QuantizationError) as caught:
+            apply_cfg(base, edited_text, RK3588)
+        told = str(caught.value)
+        assert all(str(fault.error) in told for fault in faults)
+        assert ("faults" in told) == (len(faults) > 1)
+        for line, column, error in faults:
+            assert f"line {line}, column {column}" in error.where
+            assert "cfg line" not in fault_message(error) and error.what in fault_message(error)
+
+    def test_what_can_be_used_is_read_beside_what_cannot(self, base: Quantized, text: str) -> None:
+        wished = with_wishes(text, {"b": "int16", "nowhere": "int8"})
+        wrong = edit(edit(wished, "conv/Relu:0", "min", "low"), "b", "max", "9.5")
+        edits, faults = read_edits(base, wrong, RK3588)
+        assert edits.wishes == {"b": "int16"}
+        assert edits.ranges == {"b": (base.table.rows["b"].min, 9.5)}
+        assert len(faults) == 2
 
 
 class TestAcceptance:
