@@ -39,7 +39,7 @@ class EditState:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One change: what it is called, and the edits after it. Steps with the same `group` (not '') are one step.
+    """One change: what it is called, and the edits after it. Steps in a row with the same `group` (not '') are one.
 
     text, text_before: the cfg's text after and before a change of that text by hand; None for all other changes, which
     leave a person's comments and order as they are.
@@ -84,7 +84,8 @@ class History:
         same = state == self.state and list(state.wishes) == list(self.state.wishes)
         if same and text == text_before:
             return False
-        last = self._steps[self._done - 1] if self._done else None
+        # After an undo, what comes next is meant apart from what is left.
+        last = self._steps[-1] if self._done and self._done == len(self._steps) else None
         del self._steps[self._done :]
         step = Step(label, state, group, text, text_before)
         if last is not None and group and last.group == group:
