@@ -75,8 +75,9 @@ def ticks(low: float, high: float, most: int, *, whole: bool = False) -> list[fl
 
 
 def _multiples(low: float, high: float, step: float, most: int) -> list[float]:
-    first = math.ceil(low / step - 1e-9)
-    return [tick for tick in ((first + count) * step for count in range(most + 2)) if tick <= high + step * 1e-6]
+    first, near = math.ceil(low / step - 1e-9), (high - low) * 1e-6
+    found = ((first + count) * step for count in range(most + 2))
+    return [tick for tick in found if low - near <= tick <= high + near]
 
 
 def tick_labels(values: Sequence[float], unit: str = "") -> list[str]:

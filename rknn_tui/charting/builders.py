@@ -21,15 +21,18 @@ Values = Mapping[str, LayerValues]
 
 
 class ChartData(Protocol):
-    """What charts are made of, as it is now. `chosen` is the index of the candidate that is taken or looked at.
+    """What charts are made of, as it is now. `path` is the model's file, '' without one.
 
-    `facts` are those of the layer under the cursor.
+    `chosen` is the index of the candidate that is taken or looked at, None or -1 without one; `facts` are those of the
+    layer under the cursor.
     """
 
     @property
+    def path(self) -> str: ...
+    @property
     def layers(self) -> Sequence[LayerSummary]: ...
     @property
-    def values(self) -> Values: ...
+    def layer_values(self) -> Values: ...
     @property
     def source_map(self) -> SourceMap | None: ...
     @property
@@ -37,18 +40,18 @@ class ChartData(Protocol):
     @property
     def chosen(self) -> int | None: ...
     @property
-    def facts(self) -> LayerFacts | None: ...
+    def layer_facts(self) -> LayerFacts | None: ...
 
 
-CHARTS: Mapping[str, Callable[[ChartData], Chart]] = {
-    "cosine": lambda data: cosine_by_layer(data.layers, data.values),
-    "sources": lambda data: error_sources(data.source_map),
-    "time": lambda data: time_by_layer(data.layers, data.values),
-    "memory": lambda data: memory_over_run(data.layers, data.values),
-    "candidates": lambda data: pareto(data.tune_report, data.chosen),
-    "range": lambda data: range_histogram(_shown_tensor(data.facts)),
+CHARTS: Mapping[str, Callable[[ChartData, float], Chart]] = {
+    "cosine": lambda data, limit: cosine_by_layer(data.layers, data.layer_values, limit=limit),
+    "sources": lambda data, _: error_sources(data.source_map),
+    "time": lambda data, _: time_by_layer(data.layers, data.layer_values),
+    "memory": lambda data, _: memory_over_run(data.layers, data.layer_values),
+    "candidates": lambda data, _: pareto(data.tune_report, data.chosen),
+    "range": lambda data, _: range_histogram(_shown_tensor(data.layer_facts)),
 }
-"""The charts by their ids, in the order in which they are gone through."""
+"""The charts by their ids, in the order in which they are gone through, of the data and the limit of a good cosine."""
 
 
 def cosine_by_layer(layers: Sequence[LayerSummary], values: Values, *, limit: float = math.nan) -> Chart:

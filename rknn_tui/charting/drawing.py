@@ -239,20 +239,23 @@ def _histogram(chart: Chart, width: int, height: int, symbols: Symbols) -> Drawi
     starts, ends = chart.numbers(chart.header[0]), chart.numbers(chart.header[1])
     counts = chart.numbers(chart.ys[0])
     left, right = extent([starts[0], ends[-1], *(mark.value for mark in chart.marks)], margin=_EDGE)
-    largest = max(max(finite(counts), default=1.0), 1.0)
-    decades = math.ceil(math.log10(1 + largest))
-    y_ticks = [(math.log10(1 + 10**power) / decades, _power(power)) for power in range(decades)]
-    every = max(-(-len(y_ticks) // max((height - 2) // 2, 1)), 1)
-    y_ticks = [(0.0, "0"), *y_ticks[1 if every > 1 else 0 :: every]]
-    cells, rows = room(width, height, y_ticks, chart.x_label)
+    counts = [count if math.isfinite(count) else 0.0 for count in counts]
+    # Their labels are as wide for one place as for all: what falls into a place is known only once the width is.
+    decades = [power for power in range(16) if 10**power <= max(sum(counts), 1.0)]
+    cells, rows = room(width, height, [(0.0, _power(power)) for power in decades], chart.x_label)
     if cells < LEAST_COLUMNS or rows < LEAST_ROWS:
         return [], []
-    x_ticks = _ticks(left, right, cells // _CELLS_A_TICK)
-    frame = framed(width, height, x_ticks, y_ticks, chart.x_label, (), symbols)
     first = round(place(starts[0], left, right) * (cells - 1))
     last = max(round(place(ends[-1], left, right) * (cells - 1)), first)
-    shown = gathered([count if math.isfinite(count) else 0.0 for count in counts], last - first + 1)
-    top = math.log10(1 + 10**decades) if decades else 1.0
+    shown = _at_places(counts, last - first + 1)
+    top = math.log10(1 + max(*shown, 1.0))
+    y_ticks = [(0.0, "0".rjust(width - cells - 1))]
+    y_ticks += [
+        (math.log10(1 + 10**power) / top, _power(power)) for power in decades if math.log10(1 + 10**power) <= top
+    ]
+    y_ticks = [y_ticks[0], *y_ticks[1 :: max(-(-len(y_ticks) * 2 // max(rows, 1)), 1)]]
+    x_ticks = _ticks(left, right, cells // _CELLS_A_TICK)
+    frame = framed(width, height, x_ticks, y_ticks, chart.x_label, (), symbols)
     heights = [math.log10(1 + value) / top for value in shown]
     marked = [(round(place(mark.value, left, right) * (cells - 1)), mark.word) for mark in chart.marks]
     outside = "░" if symbols.unicode else "."
@@ -275,6 +278,13 @@ def _histogram(chart: Chart, width: int, height: int, symbols: Symbols) -> Drawi
         legend.append([(f"{outside} ", "bad"), ("outside", "muted")])
     legend.append([("how many, logarithmic", "muted")])
     return legend, frame.lines()
+
+
+def _at_places(counts: Sequence[float], places: int) -> list[float]:
+    """Each place's bin, or the sum of its bins where places are fewer."""
+    if len(counts) > places:
+        return gathered(counts, places)
+    return [counts[at * len(counts) // places] for at in range(places)]
 
 
 def _power(power: int) -> str:

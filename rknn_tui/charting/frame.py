@@ -82,6 +82,10 @@ def framed(
     import plotext  # type: ignore[import-untyped]
 
     columns, rows = room(width, height, y_ticks, x_label)
+    # Of two labels in a line, plotext writes either.
+    by_row: dict[int, Tick] = {}
+    for tick in y_ticks:
+        by_row.setdefault(round(tick[0] * (rows - 1)), tick)
     plotext.clear_figure()
     plotext.limit_size(False, False)
     plotext.theme("clear")
@@ -91,7 +95,7 @@ def framed(
     plotext.xlim(0, 1)
     plotext.ylim(0, 1)
     plotext.xticks([at for at, _ in x_ticks], [label for _, label in x_ticks])
-    plotext.yticks([at for at, _ in y_ticks], [label for _, label in y_ticks])
+    plotext.yticks([at for at, _ in by_row.values()], [label for _, label in by_row.values()])
     # Without anything to draw, plotext leaves the ticks out.
     plotext.scatter([0.5], [0.5], marker=" ")
     for number, curve in enumerate(curves, start=1):
