@@ -265,12 +265,13 @@ def test_a_search_waits_while_anything_else_is_to_be_done(talk: Conversation, se
     talk.send({"id": 2, "method": "apply", "params": {"wishes": {"wait": "yes"}, "ranges": {}}})
     assert session.waiting.wait(10)
     # What was under way when the request came is finished, and then no step is begun.
-    last = 1
-    while True:
+    last, paused = 1, False
+    while not paused and last < 1000:
         try:
             last = session.searching.get(timeout=0.2)
         except queue.Empty:
-            break
+            paused = True
+    assert paused
     session.go_on.set()
     assert talk.end_of(2)["event"] == "result"
     assert session.searching.get(timeout=10) == last + 1
