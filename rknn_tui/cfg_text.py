@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -155,25 +156,32 @@ class CfgText:
         self._start("cfg_open", {"path": path}, took)
 
     def save(self, path: str, then: Callable[[list[str]], object], *, overwrite: bool = False) -> None:
-        """Write the text, with what it needs to be built from, and then go on with the files' names."""
+        """Write the text, with what it needs to be built from, and then go on with the files' names.
+
+        A file that changed since it was read or written here stays as it is, unless `overwrite`.
+        """
 
         def write() -> None:
-            text = self.text
-            same = path == self.path and not overwrite
-            params = {"path": path, "text": text, "known": self._checksum if same else None}
+            if overwrite and Path(path).exists():
+                self._start("cfg_open", {"path": path}, lambda value: put(str(value["sha256"])))
+            else:
+                put(self._checksum if path == self.path else None)
+
+        def put(known: str | None) -> None:
+            text = self.text or ""
+            params = {"path": path, "text": text, "known": known}
             self._start("save_cfg", params, lambda value: wrote(value, text))
 
-        def wrote(value: Any, text: str | None) -> None:
+        def wrote(value: Any, text: str) -> None:
             self.saved, self.path = text, path
-            self._checksum = None
-            self._start("cfg_open", {"path": path}, noted)
+            self._checksum = hashlib.sha256(text.encode()).hexdigest()
             self._editing.mark_saved()
             then([str(name) for name in value])
 
-        def noted(value: Any) -> None:
-            self._checksum = str(value["sha256"])
-
-        self.bring_up_to_date(write)
+        if self.faults:
+            write()
+        else:
+            self.bring_up_to_date(write)
 
     def _start(
         self, method: str, params: dict[str, Any], take: Callable[[Any], object], then: Then | None = None
@@ -199,8 +207,8 @@ class CfgText:
         self._calls.start(method, params, answer)
 
     def _refusal(self, method: str, params: dict[str, Any], error: EngineError) -> Reply:
-        if method == "save_cfg" and "changed on disk" in error.what:
-            text = f"{error}\ny writes over it, other keys keep it; reload reads it"
+        if method == "save_cfg" and ("changed on disk" in error.what or "exists already" in error.what):
+            text = f"{params['path']} {error.what}. y writes over it, other keys keep it"
             return Question("overwrite_cfg", text, subject=str(params["path"]), confirm=True)
         return notice_of(error)
 

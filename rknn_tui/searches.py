@@ -45,6 +45,7 @@ class Searches:
         self.report: TuneReport | None = None
         self.run = 0
         self.in_force: int | None = None
+        self._start_of_run = EditState()
         self._before_preview: EditState | None = None
         self.findings: tuple[Finding, ...] | None = None
 
@@ -65,9 +66,11 @@ class Searches:
     def tune(self, dataset: str, wish: dict[str, Any]) -> Reply:
         """Search for layers that are worth a higher precision, from the edits of this moment."""
 
+        start = self._editing.state
+
         def take(found: TuneRun) -> Reply:
             self.report, self.run, self.in_force = found.report, found.number, None
-            self._before_preview = None
+            self._start_of_run, self._before_preview = start, None
             return Notice(tune_text(found.report), "info" if found.report.reached else "warning")
 
         return self._start(Search("tune", "tune_run", {"dataset": dataset, **wish}, take))
@@ -105,11 +108,11 @@ class Searches:
         if self._before_preview is None:
             self._before_preview = self._editing.state
         self.in_force = index
-        if index < 0:
-            state = self._before_preview
-        else:
-            wishes = dict(self.report.candidates[index].wishes)
-            state = EditState(wishes, self._editing.state.ranges, f"{self.run}.{index}")
+        state = self._before_preview
+        if index >= 0:
+            # A candidate's lines come on top of those that were in force when the search began.
+            start = self._start_of_run.with_wishes(self.report.candidates[index].wishes)
+            state = dataclasses.replace(start, biases=f"{self.run}.{index}")
         self._editing.do(f"candidate {index + 1}", state, PREVIEW)
         return None
 
