@@ -13,15 +13,15 @@ from rknn_tui.bars import digits
 from rknn_tui.layer_values import NOTHING
 
 if TYPE_CHECKING:
+    from rknn_tui.bench import Bench
     from rknn_tui.widgets.graph_view import GraphView
-    from rknn_tui.workbench import Workbench
 
 CHOICES = "n name  r row  t table  c cfg  l command line"
 LARGEST_FOR_TERMINALS = 4096
 """Some terminals drop longer texts without a word."""
 
 
-def copied_text(bench: Workbench, graph: GraphView, choice: str) -> str:
+def copied_text(bench: Bench, graph: GraphView, choice: str) -> str:
     """The layer's name, its row, the table as shown (tab-separated), the cfg's text, or the headless command line."""
     layer = graph.current
     if choice == "n":

@@ -327,8 +327,8 @@ class Workbench:
             self.job = None
             replies = outcome(self, job, value)
             if job.name == "load" and self._again is not None:
-                again, self._again = self._again, None
-                return [*replies, self._build(again, "build again")]
+                params, self._again = self._again, None
+                return [*replies, self._build(params, "build again")]
             return replies
         self.job = None
         if isinstance(error, EngineDiedError):

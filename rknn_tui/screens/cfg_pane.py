@@ -15,15 +15,15 @@ from textual.timer import Timer
 from engine.errors import FileError
 from engine.files.writing import replacing
 from engine.summaries import LayerSummary
-from rknn_tui.dialogue import Notice, Question, Reply, counted
+from rknn_tui.dialogue import Notice, Reply, counted
 from rknn_tui.pieces import Line
 from rknn_tui.screens.asking import Asking
 from rknn_tui.symbols import drawable, fit
 
 if TYPE_CHECKING:
+    from rknn_tui.bench import Bench
     from rknn_tui.widgets.cfg_editor import CfgEditor
     from rknn_tui.widgets.graph_view import GraphView
-    from rknn_tui.workbench import Workbench
 
 SECONDS_BEFORE_READING = 0.2
 """What is typed is looked at once the fingers rest."""
@@ -32,8 +32,8 @@ SECONDS_BEFORE_READING = 0.2
 class CfgPane(Asking):
     """The part of the tune screen that is about the cfg's text; the editor is made when it is first shown."""
 
-    bench: Workbench
-    graph: GraphView
+    bench: Bench
+    _editor: CfgEditor | None = None
     _reading: Timer | None = None
     _group = ""
     _groups = 0
@@ -41,7 +41,7 @@ class CfgPane(Asking):
     @property
     def editor(self) -> CfgEditor | None:
         """The editor, once it was made."""
-        return getattr(self, "_editor", None)
+        return self._editor
 
     @property
     def editing_text(self) -> bool:
@@ -53,8 +53,19 @@ class CfgPane(Asking):
         """Which pane's keys work."""
         return "cfg" if self.editing_text else "tune"
 
+    @property
+    def graph(self) -> GraphView:
+        """The layer table."""
+        from rknn_tui.widgets.graph_view import GraphView
+
+        return self.query_one(GraphView)
+
     def relayout(self) -> None:
-        """Panes came or went."""
+        """Panes came or went: everything is drawn with its new size after the layout."""
+        self.call_after_refresh(self.show_all)
+
+    def show_all(self) -> None:
+        """Bring every line up to date."""
         raise NotImplementedError
 
     # Showing
@@ -266,7 +277,3 @@ class CfgPane(Asking):
         self.bench.text.read()
         self._show_text()
         return Notice("the cfg was edited")
-
-    def cfg_answered(self, question: Question, text: str) -> Reply:
-        """Go on with an answer about the cfg's file."""
-        return self.bench.answer(question, text)

@@ -80,11 +80,6 @@ class TuneScreen(TuneActions):
             yield TextLines(self.palette, id="keys")
             yield Prompt(id="prompt")
 
-    @property
-    def graph(self) -> GraphView:
-        """The layer table."""
-        return self.query_one(GraphView)
-
     def on_mount(self) -> None:
         self.show_prompt(False)
         self._choose_layout(self.app.size)
@@ -106,10 +101,6 @@ class TuneScreen(TuneActions):
         self.set_class(size.width < LEAST_WIDTH or size.height < LEAST_HEIGHT, "small")
         self.set_class(size.width >= WIDE, "wide")
         self.set_class(size.height < LOW, "low")
-
-    def relayout(self) -> None:
-        """Panes came or went: everything is drawn with its new size after the layout."""
-        self.call_after_refresh(self.show_all)
 
     # What is shown
 

@@ -40,6 +40,10 @@ class TuneActions(CfgPane):
     _filter = ""
     _count: str | None = None
 
+    def show_header(self) -> None:
+        """The columns' titles."""
+        raise NotImplementedError
+
     def on_key(self, event: events.Key) -> None:
         if self.question is not None:
             self.answer_key(event)
