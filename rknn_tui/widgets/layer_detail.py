@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 
 from engine.summaries import Alternative, ErrorPair, LayerError, LayerFacts, LayerSummary, TensorFacts
 from rknn_tui.bars import digits
@@ -127,7 +127,7 @@ def _packed(chunks: Iterable[Chunk], width: int) -> list[Line]:
 
 def _panel(it: _Subject, width: int) -> list[Line]:
     symbols, layer = it.symbols, it.layer
-    name = wrap(f"{symbols.rule} #{layer.index} {drawable(layer.name, symbols)}", width)
+    name = chop_cells(f"{symbols.rule} #{layer.index} {drawable(layer.name, symbols)}", width)
     if len(name) > 3:
         name = [*name[:2], fit("".join(name[2:]), width, symbols, keep_end=True)]
     lines: list[Line] = [[(line, "title")] for line in name]
@@ -161,7 +161,7 @@ def _table_of_alternatives(it: _Subject) -> list[Line]:
         return []
     measured = any(one.quality is not None for one in known)
     figures = f"{'cosine':>8}{'SNR dB':>8}" if measured else ""
-    lines: list[Line] = [[(f" {'outputs with':<13}{figures}{'time':>10}", "muted")]]
+    lines: list[Line] = [[(f" {'outputs with' if measured else 'precision':<13}{figures}{'time':>10}", "muted")]]
     for one in known:
         figures = f"{'':>16}" if measured else ""
         if one.quality is not None:
