@@ -1,6 +1,8 @@
-"""How a cosine looks in a row: as digits, and as a bar of eighth blocks."""
+"""How a layer's numbers look in a row: as digits in few cells, and as a bar of eighth blocks."""
 
 from __future__ import annotations
+
+import math
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -10,6 +12,50 @@ def digits(cosine: float) -> str:
     if cosine != cosine:
         return ""
     return f"{min(cosine, 0.99999) if cosine < 1 else cosine:.5f}"
+
+
+def flagged_digits(cosine: float, *, stale: bool = False, bad: bool = False) -> str:
+    """A cosine (-1..1) in 8 cells: '~' before it when it is stale, '!' after it when it is bad; blank for NaN.
+
+    A '~' and a sign take the place of the last decimals.
+    """
+    if cosine != cosine:
+        return " " * 8
+    before = "~" if stale else ""
+    return f"{before}{digits(cosine)[: 7 - len(before)]}{'!' if bad else ' '}".rjust(8)
+
+
+def percent(share: float) -> str:
+    """A share (0..1) as '12.3%' in at most 5 cells; blank for NaN."""
+    if share != share:
+        return ""
+    text = f"{100 * share:.1f}%"
+    return text if len(text) <= 5 else f"{min(max(100 * share, -999), 9999):.0f}%"
+
+
+def milliseconds(value: float) -> str:
+    """A time in at most 5 cells, with three decimals where they fit; blank for NaN."""
+    if not math.isfinite(value):
+        return ""
+    for decimals in (3, 2, 1):
+        text = f"{value:.{decimals}f}"
+        if len(text) <= 5:
+            return text
+    return f"{min(max(value, -9999), 99999):.0f}"
+
+
+def size(value: float) -> str:
+    """Bytes as '512B', '9.9K', '1.2M' (of 1024) in at most 4 cells; blank for NaN."""
+    if not math.isfinite(value):
+        return ""
+    value = max(value, 0.0)
+    for unit in "BKMG":
+        if value < 9.95 and unit != "B":
+            return f"{value:.1f}{unit}"
+        if value < 999.5:
+            return f"{value:.0f}{unit}"
+        value /= 1024
+    return f"{min(value, 999):.0f}T"
 
 
 def bar(value: float, low: float, high: float, width: int, *, unicode: bool = True) -> str:

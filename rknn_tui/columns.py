@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """`start` and `width` in cells, counted from the left edge of the row; the marker has cell 0."""
+    """`start` and `width` in cells, counted from the left edge of the row; the marker and the mark have two cells."""
 
     id: str
     title: str
@@ -16,12 +16,16 @@ class Column:
     width: int
 
 
-# What a narrow terminal keeps first: what a person came for is where accuracy is lost. 'name 20' asks for that many
-# cells for the name before anything else is added.
-_PRIORITY = ("name", "precision", "cosine", "index", "op", "bar", "name 20", "single", "name 28", "op 16", "shape")
-_ORDER = ("index", "op", "name", "shape", "precision", "cosine", "bar", "single")
-_TITLES = {
+# What a narrow terminal keeps first: what a person came for is where accuracy is lost, and what can be done about it.
+# 'name 20' asks for that many cells for the name before anything else is added.
+_PRIORITY = (
+    *("precision", "name", "cosine", "index", "lanes", "bar", "time", "op", "name 20", "share", "memory"),
+    *("precision 8", "single", "name 28", "op 16", "precision 13", "shape"),
+)
+_ORDER = ("index", "lanes", "op", "name", "shape", "precision", "cosine", "bar", "single", "share", "time", "memory")
+TITLES = {
     "index": "#",
+    "lanes": "graph",
     "op": "op",
     "name": "layer",
     "shape": "shape",
@@ -29,55 +33,77 @@ _TITLES = {
     "cosine": "cosine",
     "bar": "",
     "single": "single",
+    "share": "error",
+    "time": "ms",
+    "memory": "mem",
 }
-_MARKER_CELLS = 2
-_NUMBER = 8
-"""Cells of a cosine: sign, digit, point and five decimals, which is what the toolkit prints."""
+MARKER_CELLS = 2
+LANE_CAPS = ((140, 16), (100, 10), (0, 6))
+"""From so many cells on, the graph may take so many lanes."""
+_LEAST = {
+    "op": 10,
+    "name": 12,
+    "shape": 14,
+    "precision": 6,
+    "cosine": 8,
+    "bar": 5,
+    "single": 7,
+    "share": 5,
+    "time": 5,
+    "memory": 4,
+}
+"""Cells with which a column is of use; all that it needs where none are given. A cosine has five decimals, as the
+toolkit prints it, a sign before and one after."""
+_FIXED = {"precision": 8, "cosine": 8, "bar": 12}
 
 
-def columns(width: int, longest: Mapping[str, int], *, bar_title: str = "") -> tuple[Column, ...]:
+def lane_cap(width: int) -> int:
+    """How many lanes the graph may take in a table of `width` cells."""
+    return next(lanes for least, lanes in LANE_CAPS if width >= least)
+
+
+def columns(width: int, longest: Mapping[str, int], titles: Mapping[str, str] | None = None) -> tuple[Column, ...]:
     """The columns that fit `width` cells, in their order; every row takes at most `width` cells.
 
-    `longest`: cells of the longest 'index', 'op', 'name' and 'shape' of the model; no column is wider than it needs.
-    Room that is left goes to the name first, then to the others.
+    `longest`: cells of the longest text of each column that there is; 'precision', 'cosine' and 'bar' are there
+    without it. No column is wider than it needs. Room that is left goes to the name first, then to the others.
+    `titles` replaces some of TITLES.
     """
-    usual = {
-        "index": 1,
-        "op": 10,
-        "name": 12,
-        "shape": 14,
-        "precision": 8,
-        "cosine": _NUMBER,
-        "bar": 5,
-        "single": _NUMBER,
+    shown = TITLES | dict(titles or {})
+    # The graph's title is cut where the graph is narrower; an absent graph has no column.
+    needs = {
+        name: cells if name == "lanes" else max(cells, len(shown[name]))
+        for name, cells in {**_FIXED, **longest}.items()
     }
-    most = {name: max(longest.get(name, cells), len(_TITLES[name])) for name, cells in usual.items()} | {"bar": 12}
-    least = {name: min(cells, most[name]) for name, cells in usual.items()} | {"index": most["index"]}
+    widths = {
+        name: min(max(_LEAST.get(name, cells), len(shown[name])), cells) for name, cells in needs.items() if cells > 0
+    }
     chosen: list[str] = []
-    used = _MARKER_CELLS
+    room = width - MARKER_CELLS + 1
     for entry in _PRIORITY:
         name, _, cells = entry.partition(" ")
+        if name not in widths:
+            continue
         if cells:
-            more = max(min(int(cells), most[name]) - least[name], 0)
-            more = min(more, width - used)
-            least[name] += more
-            used += more
-        elif used + least[name] + (1 if chosen else 0) <= width:
-            used += least[name] + (1 if chosen else 0)
+            more = max(min(int(cells), needs[name]) - widths[name], 0)
+            if name not in chosen or (more > room and name != "name"):
+                continue
+            widths[name] += min(more, room)
+            room -= min(more, room)
+        elif widths[name] + 1 <= room:
+            room -= widths[name] + 1
             chosen.append(name)
     if not chosen:
-        return (Column("name", _TITLES["name"], _MARKER_CELLS, max(width - _MARKER_CELLS, 0)),)
-    spare = width - used
+        return (Column("name", shown["name"], MARKER_CELLS, max(width - MARKER_CELLS, 0)),)
     for name in ("name", "op", "shape", "bar"):
         if name in chosen:
-            more = min(spare, most[name] - least[name])
-            least[name] += more
-            spare -= more
+            more = min(room, needs[name] - widths[name])
+            widths[name] += more
+            room -= more
     result: list[Column] = []
-    start = _MARKER_CELLS
+    start = MARKER_CELLS
     for name in _ORDER:
         if name in chosen:
-            title = bar_title if name == "bar" else _TITLES[name]
-            result.append(Column(name, title, start, least[name]))
-            start += least[name] + 1
+            result.append(Column(name, shown[name], start, widths[name]))
+            start += widths[name] + 1
     return tuple(result)

@@ -14,10 +14,11 @@ from rich.cells import cell_len, set_cell_size
 class Symbols:
     """One cell each. `unicode` tells whether bars may use block characters.
 
-    `mark` is beside a marked row; `folded` stands for layers folded into one row, `dot` between their operators. The
-    rest draws the graph: nodes (`output` when nobody reads what it makes, `cut` when the readers are out of reach), a
-    `rail`, what goes `across`, and where a rail meets that: `joins` go on below, `last_reads` end and `starts` begin
-    there; each has three signs: joined to the right, to the left, to both sides.
+    `mark` is beside a marked row; `folded` stands for layers folded into one row, `dot` between their operators; `up`
+    and `down` tell which way a column is sorted. The rest draws the graph: nodes (`output` when nobody reads what it
+    makes, `cut` when the readers are out of reach), a `rail`, what goes `across`, and where a rail meets that: `joins`
+    go on below, `last_reads` end and `starts` begin there; each has three signs: joined to the right, to the left, to
+    both sides.
     """
 
     unicode: bool
@@ -28,6 +29,8 @@ class Symbols:
     mark: str
     folded: str
     dot: str
+    up: str
+    down: str
     node: str
     input: str
     output: str
@@ -48,6 +51,8 @@ UNICODE = Symbols(
     mark="+",
     folded="▸",
     dot="·",
+    up="▲",
+    down="▼",
     node="●",
     input="○",
     output="◉",
@@ -67,6 +72,8 @@ ASCII = Symbols(
     mark="+",
     folded=">",
     dot=".",
+    up="^",
+    down="v",
     node="*",
     input="o",
     output="@",

@@ -1,83 +1,213 @@
-"""The layer table: one row a layer, in execution order, with precision and accuracy beside it."""
+"""The layer table of a model: filtered, sorted, folded, and walked along the graph that stands beside it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from rich.cells import cell_len
-
-from engine.summaries import LayerError, LayerSummary
-from rknn_tui.bars import bar, digits
-from rknn_tui.columns import Column, columns
-from rknn_tui.filters import Test, cosine
-from rknn_tui.palette import ROLES, Palette
-from rknn_tui.pieces import Line, Piece
-from rknn_tui.symbols import Symbols, drawable, fit
-from rknn_tui.widgets.marked_list import MarkedList
+from engine.summaries import LayerSummary
+from rknn_tui.filters import Subject, Test
+from rknn_tui.graph_rows import ORDERS, GraphRows
+from rknn_tui.layer_values import NOTHING, LayerValues
+from rknn_tui.ordering import SORT_KEYS, sorted_places
+from rknn_tui.palette import Palette
+from rknn_tui.symbols import Symbols
+from rknn_tui.widgets.layer_marks import MarkableLayers
 
 
-class GraphView(MarkedList):
-    """Shows the layers that pass the filter. Values below `limit` carry a `!`."""
+class GraphView(MarkableLayers):
+    """Shows a model's layers. Filters, sorting and folds take effect at once; new numbers alone never move rows."""
 
     def __init__(self, palette: Palette, symbols: Symbols, *, limit: float, bar_from: float) -> None:
-        super().__init__(palette, symbols)
-        self.limit = limit
-        self.bar_from = bar_from
-        self.table: Sequence[LayerSummary] = ()
-        self.errors: Mapping[str, LayerError] = {}
-        self.rows: list[int] = []
-        self._columns: tuple[Column, ...] = ()
-        self._longest: Mapping[str, int] = {}
+        super().__init__(palette, symbols, limit=limit, bar_from=bar_from)
         self._test: Test | None = None
+        self._last_test: Test | None = None
+        # What filters look at, made when the first is typed.
+        self._subjects: list[Subject] = []
+        # By row, which of its cut edges was followed last.
+        self._jumps: dict[int, int] = {}
+        self._worst = -1
 
     @property
-    def row_count(self) -> int:
-        return len(self.rows)
+    def order(self) -> str:
+        """Which of ORDERS the rows are in."""
+        return self._rows.order
 
     @property
-    def current(self) -> LayerSummary | None:
-        """The layer under the cursor, or None when no layer is shown."""
-        return self.table[self.rows[self.cursor]] if self.rows else None
+    def filtered(self) -> bool:
+        """Whether a filter is in force."""
+        return self._test is not None
 
-    def show(self, layers: Sequence[LayerSummary], errors: Mapping[str, LayerError]) -> None:
-        """Show a model's layers; where they are the same layers as before, only changed cells are drawn."""
-        same = [layer.name for layer in layers] == [layer.name for layer in self.table]
-        self.table, self.errors = layers, errors
-        if not same:
-            self._longest = {
-                "index": len(str(max((layer.index for layer in layers), default=0))),
-                "op": max((len(layer.op) for layer in layers), default=0),
-                "name": max((cell_len(layer.name) for layer in layers), default=0),
-                "shape": max((len(self._shape(layer)) for layer in layers), default=0),
-            }
-        if not same or self._test is not None:
-            self.set_filter(self._test)
+    @property
+    def folded(self) -> bool:
+        """Whether any block is folded."""
+        return self._rows.folded
+
+    def matching(self, test: Test) -> tuple[LayerSummary, ...]:
+        """The layers of the model that pass a test."""
+        return tuple(self.table[place] for place in self._passing(test))
+
+    def mark_matching(self, test: Test) -> None:
+        """Mark all layers of the model that pass a test."""
+        self._mark(self._passing(test))
+
+    def show(self, layers: Sequence[LayerSummary], values: Mapping[str, LayerValues]) -> None:
+        """Show a model's layers; where they are the same as before, only changed cells are drawn.
+
+        With other layers, folds and marks are gone, while the order, the filter and the sorting stay.
+        """
+        rows, here = self._rows, self.current
+        same = _same(layers, self.table)
+        if same:
+            rows.layers = layers
         else:
+            rows = GraphRows(layers)
+            rows.use_order(self.order)
+            self._marks, self._anchor, self._worst = set(), None, -1
+            self._jumps.clear()
+        self._use(layers, values, rows)
+        self._subjects = []
+        if same and self._test is None and self.sorting is None:
             self._measure()
             self.redraw_changes()
+            return
+        self._filter_and_sort()
+        self._measure()
+        self.reset(self._nearest_row(self._places.get(here.name, 0) if here is not None else None))
+
+    def update_values(self, changes: Mapping[str, LayerValues]) -> None:
+        for name in changes if self._subjects else ():
+            if (place := self._places.get(name)) is not None:
+                self._subjects[place].values = changes[name]
+        super().update_values(changes)
 
     def forget(self) -> None:
-        """Show nothing, unfiltered, for another model to come."""
-        self._test, self.rows, self._worst_row = None, [], -1
+        """Show nothing, unfiltered and unsorted, for another model to come."""
+        self._test = self._last_test = self.sorting = None
         self.show((), {})
-        self.reset()
+
+    # Which rows
 
     def set_filter(self, test: Test | None) -> None:
         """Show only layers that pass, keeping the cursor on its layer, or the next that is still there."""
-        current = self.rows[self.cursor] if self.rows else 0
         self._test = test
-        self.rows = [
-            place for place, layer in enumerate(self.table) if test is None or test(layer, self.errors.get(layer.name))
-        ]
-        self._measure()
-        self.reset(next((row for row, place in enumerate(self.rows) if place >= current), len(self.rows) - 1))
+        if test is not None:
+            self._last_test = test
+        self._arrange()
+
+    def sort_by(self, key: str | None, reverse: bool = False) -> None:
+        """Sort by one of SORT_KEYS and go to the first row, or back to the graph (None, 'graph'): see `sorted_places`.
+
+        The graph is not drawn beside sorted rows, and blocks are not folded.
+        """
+        self.sorting = (key, reverse) if key is not None and key in SORT_KEYS else None
+        self._arrange()
+        if self.sorting is not None:
+            self.move_to(0)
+
+    def reverse_sort(self) -> bool:
+        """Turn sorted rows round; False in the order of the graph."""
+        if self.sorting is None:
+            return False
+        self.sort_by(self.sorting[0], not self.sorting[1])
+        return True
+
+    def use_order(self, order: str) -> None:
+        """Show the rows in the order of the 'file', in which they run, or 'greedy', with few lanes."""
+        self._rearrange(lambda: self._rows.use_order(order))
+
+    def next_order(self) -> str:
+        """Show the rows in the other order, and tell which."""
+        self.use_order(ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)])
+        return self.order
+
+    def fold(self) -> bool:
+        """Fold the innermost block around the cursor; on a folded block the next one out. False where there is none."""
+        return self._refold(lambda: self._rows.fold(self.cursor))
+
+    def unfold(self) -> bool:
+        """Unfold the block under the cursor; False where it is none."""
+        return self._refold(lambda: self._rows.unfold(self.cursor))
+
+    def toggle_fold(self) -> bool:
+        """Unfold the block under the cursor, or fold the innermost around it; False where there is none."""
+        return self.unfold() or self.fold()
+
+    def fold_all(self) -> bool:
+        """Fold every block; False where there are none, or rows are filtered or sorted."""
+        return self._refold(self._rows.fold_all)
+
+    def unfold_all(self) -> bool:
+        """Unfold every block; False where none is folded."""
+        return self._refold(self._rows.unfold_all)
+
+    def toggle_fold_all(self) -> bool:
+        """Unfold every block where one is folded, else fold them all; False where there are none."""
+        return self.unfold_all() or self.fold_all()
+
+    def _refold(self, change: Callable[[], bool]) -> bool:
+        if not self.row_count or not self._rearrange(change):
+            return False
+        self._jumps.clear()
+        return True
+
+    def _arrange(self) -> None:
+        self._rearrange(self._filter_and_sort)
+        self._jumps.clear()
+
+    def _filter_and_sort(self) -> None:
+        self._rows.keep(None if self._test is None else self._passing(self._test))
+        sorting = self.sorting
+        places = None if sorting is None else sorted_places(self.table, self.values, sorting[0], reverse=sorting[1])
+        self._rows.sort(places)
+
+    def _passing(self, test: Test) -> list[int]:
+        if not self._subjects:
+            self._subjects = [
+                Subject(layer, layer.name.lower(), layer.op.lower(), self.values.get(layer.name, NOTHING), self.limit)
+                for layer in self.table
+            ]
+        if test.asks_marks:
+            marked = self._marked_places()
+            for place, subject in enumerate(self._subjects):
+                subject.marked = place in marked
+        if test.asks_blocks:
+            for subject, names in zip(self._subjects, self._rows.block_names(), strict=True):
+                subject.blocks = names
+        passes = test.passes
+        return [place for place, subject in enumerate(self._subjects) if passes(subject)]
+
+    # Ways through the rows
+
+    def select_layer(self, name: str) -> bool:
+        """Put the cursor on a layer; its block is unfolded, and the filter given up, where they hide it.
+
+        False when the model has no such layer.
+        """
+        place = self._places.get(name)
+        if place is None:
+            return False
+        self._reveal(place)
+        return True
 
     def next_bad(self, step: int) -> bool:
-        """Go to the nearest layer below the limit, onwards (1) or backwards (-1); False when there is none."""
+        """Go to the nearest row below the limit, onwards (1) or backwards (-1); False when there is none."""
         row = self.cursor + step
         while 0 <= row < self.row_count:
-            if cosine(self._error(row)) < self.limit:
+            names = (self.table[place].name for place in self._rows.places(row))
+            if any(self.values.get(name, NOTHING).entire < self.limit for name in names):
+                self.move_to(row)
+                return True
+            row += step
+        return False
+
+    def next_match(self, step: int) -> bool:
+        """Go to the nearest row that passes the last filter, which may be cleared by now; False when there is none."""
+        if self._last_test is None:
+            return False
+        passing = set(self._passing(self._last_test))
+        row = self.cursor + step
+        while 0 <= row < self.row_count:
+            if not passing.isdisjoint(self._rows.places(row)):
                 self.move_to(row)
                 return True
             row += step
@@ -86,75 +216,54 @@ class GraphView(MarkedList):
     def next_worst(self) -> tuple[int, int] | None:
         """Go to the worst layer, or from the n-th worst to the next: (its rank from 1, ranked layers), or None.
 
-        The worst is the one with the lowest single cosine: after it, others are bad in the entire model without a fault
-        of their own.
+        The worst is the one with the largest share of the outputs' error, where shares are known, else the one with
+        the lowest single cosine: after it, others are bad in the entire model without a fault of their own.
         """
-        ranked = [row for row in range(self.row_count) if not math.isnan(_single(self._error(row)))]
+        key = "share" if self._known["share"] > 0 else "single"
+        known = sorted_places(self.table, self.values, key)[: self._known[key]]
+        ranked = [place for place in known if self._rows.row_of(place) >= 0]
         if not ranked:
             return None
-        ranked.sort(key=lambda row: _single(self._error(row)))
-        rank = ranked.index(self.cursor) + 1 if self.cursor in ranked and self._on_worst else 0
-        rank %= len(ranked)
-        self.move_to(ranked[rank])
-        self._worst_row = ranked[rank]
+        here = self._worst in ranked and self._rows.row_of(self._worst) == self.cursor
+        rank = (ranked.index(self._worst) + 1) % len(ranked) if here else 0
+        self._worst = ranked[rank]
+        self._reveal(self._worst)
         return rank + 1, len(ranked)
 
-    _worst_row = -1
+    def walk(self, step: int) -> bool:
+        """Go along an edge: to the layer that is read first (-1), or to the first that reads (1); False at the ends."""
+        if not self.row_count:
+            return False
+        row = self._rows.producer(self.cursor) if step < 0 else self._rows.reader(self.cursor)
+        if row is None:
+            return False
+        self.move_to(row)
+        return True
 
-    @property
-    def _on_worst(self) -> bool:
-        return self.cursor == self._worst_row
+    def jump_stub(self) -> bool:
+        """Go to the other end of an edge that is cut here, next time to that of the next; False where none is."""
+        rows = self._rows.stub_rows(self.cursor) if self.row_count else []
+        if not rows:
+            return False
+        here = self.cursor
+        turn = self._jumps.get(here, 0)
+        self._jumps[here] = turn + 1
+        self.move_to(rows[turn % len(rows)])
+        return True
 
-    def header(self) -> Line:
-        """The columns' titles."""
-        return [("  ", "muted"), *self._cells({column.id: (column.title, "muted") for column in self._columns})]
-
-    def row_line(self, row: int) -> Line:
-        layer, error = self.table[self.rows[row]], self._error(row)
-        entire, single = cosine(error), _single(error)
-        bad = entire < self.limit
-        precision = layer.precision
-        finest = precision.rpartition("+")[2]
-        texts: dict[str, Piece] = {
-            "index": (str(layer.index), "muted"),
-            "op": (layer.op, "text"),
-            "name": (layer.name, "text"),
-            "shape": (self._shape(layer), "muted"),
-            "precision": (precision, finest if finest in ROLES else "text"),
-            "cosine": (digits(entire) + ("!" if bad else " "), "bad" if bad else "text"),
-            "single": (digits(single), "muted"),
-        }
-        for column in self._columns:
-            if column.id == "bar":
-                text = bar(entire, self.bar_from, 1.0, column.width, unicode=self.symbols.unicode)
-                texts["bar"] = (text, "bad" if bad else "muted")
-        return self._cells(texts)
-
-    def on_resize(self) -> None:
-        self._measure()
-        super().on_resize()
-
-    def _measure(self) -> None:
-        low = f"{self.bar_from:g}".lstrip("0")
-        title = f"{low}{self.symbols.rule}1" if self.errors else ""
-        self._columns = columns(self.size.width, self._longest, bar_title=title)
-
-    def _cells(self, texts: Mapping[str, Piece]) -> list[Piece]:
-        pieces: list[Piece] = []
-        for column in self._columns:
-            text, role = texts[column.id]
-            text = drawable(text, self.symbols)
-            if column.id in ("index", "cosine", "single"):
-                text = text.rjust(column.width)
-            pieces += [(fit(text, column.width, self.symbols, keep_end=column.id == "name"), role), (" ", "text")]
-        return pieces[:-1]
-
-    def _shape(self, layer: LayerSummary) -> str:
-        return self.symbols.times.join(map(str, layer.shape))
-
-    def _error(self, row: int) -> LayerError | None:
-        return self.errors.get(self.table[self.rows[row]].name)
+    def _reveal(self, place: int) -> None:
+        if self._rows.row_of(place) < 0:
+            self.set_filter(None)
+        if self._rows.reveal(place):
+            self._jumps.clear()
+            self._measure()
+            self.reset(self._rows.row_of(place))
+        self.move_to(self._rows.row_of(place))
 
 
-def _single(error: LayerError | None) -> float:
-    return math.nan if error is None or error.single is None else error.single.cosine
+def _same(layers: Sequence[LayerSummary], others: Sequence[LayerSummary]) -> bool:
+    """Whether the rows and the graph look the same, whatever the precisions."""
+    return len(layers) == len(others) and all(
+        one is other or (one.name, one.op, one.shape, one.reads) == (other.name, other.op, other.shape, other.reads)
+        for one, other in zip(layers, others, strict=True)
+    )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
+
 from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
@@ -18,7 +21,8 @@ class MarkedList(Widget):
     """Draws only the rows in sight, and on a cursor move only the marker's two cells.
 
     It keeps its own scroll offset and never animates: over a slow link, a page drawn in ten steps costs ten pages.
-    Subclasses give `row_count` and `row_line`.
+    Beside the cursor, a row has one cell for a mark. Subclasses give `row_count` and `row_line`, and `marked_row` where
+    rows can be marked.
     """
 
     DEFAULT_CSS = "MarkedList { height: 1fr; width: 1fr; }"
@@ -41,8 +45,12 @@ class MarkedList(Widget):
         raise NotImplementedError
 
     def row_line(self, row: int) -> Line:
-        """A row's text, without the two cells of the marker."""
+        """A row's text, without the two cells of the marker and the mark."""
         raise NotImplementedError
+
+    def marked_row(self, row: int) -> bool:
+        """Whether the row carries a mark."""
+        return False
 
     @property
     def page(self) -> int:
@@ -77,12 +85,37 @@ class MarkedList(Widget):
         """Draw the cells in sight that differ from what was drawn, after values in the same rows changed."""
         drawn = self._drawn
         self._strips, self._drawn = {}, {}
-        for row in range(self.top, min(self.top + self.page, self.row_count)):
-            # Rows that stay as they are keep their place here: they are on the screen, and may change next time.
-            line = self._drawn[row] = self.row_line(row)
-            span = changed_span(drawn.get(row, ()), line, self.size.width - 2)
-            if span is not None:
-                self.refresh(Region(2 + span[0], row - self.top, span[1] - span[0], 1))
+        for row in self._in_sight():
+            self._redraw(row, drawn.get(row, ()))
+
+    def redraw_rows(self, rows: Iterable[int]) -> None:
+        """Draw the cells in sight of these rows that differ from what was drawn."""
+        sight = self._in_sight()
+        for row in rows:
+            self._strips.pop(row, None)
+            drawn = self._drawn.pop(row, ())
+            if row in sight:
+                self._redraw(row, drawn)
+
+    def _redraw(self, row: int, drawn: Line) -> None:
+        # Rows that stay as they are keep their place here: they are on the screen, and may change next time.
+        line = self._drawn[row] = self.row_line(row)
+        span = changed_span(drawn, line, self.size.width - 2)
+        if span is not None:
+            self.refresh(Region(2 + span[0], row - self.top, span[1] - span[0], 1))
+
+    @contextlib.contextmanager
+    def changing_marks(self) -> Iterator[None]:
+        """Draw the marks in sight that are others after what is done inside."""
+        top, before = self.top, [row for row in self._in_sight() if self.marked_row(row)]
+        yield
+        if self.top == top:
+            after = {row for row in self._in_sight() if self.marked_row(row)}
+            for row in after.symmetric_difference(before):
+                self.refresh(Region(1, row - top, 1, 1))
+
+    def _in_sight(self) -> range:
+        return range(self.top, min(self.top + self.page, self.row_count))
 
     def render_line(self, y: int) -> Strip:
         row = self.top + y
@@ -96,8 +129,9 @@ class MarkedList(Widget):
                 self._drawn.clear()
             line = self._drawn[row] = self.row_line(row)
             body = self._strips[row] = strip_of(line, width - 2, self.palette)
-        marker = f"{self.symbols.marker} " if row == self.cursor else "  "
-        return Strip([*strip_of([(marker, "marker")], 2, self.palette), *body], width)
+        marker = self.symbols.marker if row == self.cursor else " "
+        mark = self.symbols.mark if self.marked_row(row) else " "
+        return Strip([*strip_of([(marker, "marker"), (mark, "mark")], 2, self.palette), *body], width)
 
     def on_resize(self) -> None:
         self._strips.clear()

@@ -1,4 +1,4 @@
-"""Columns, bars, cut texts and changed cells: the arithmetic of drawing in cells."""
+"""Numbers, bars, cut texts and changed cells: the arithmetic of drawing in cells."""
 
 from __future__ import annotations
 
@@ -10,44 +10,13 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.style import Style
 
-from rknn_tui.bars import bar
-from rknn_tui.columns import columns
+from rknn_tui.bars import bar, digits, flagged_digits, milliseconds, percent, size
 from rknn_tui.palette import ROLES, Palette
 from rknn_tui.pieces import changed_span, strip_of
 from rknn_tui.symbols import ASCII, UNICODE, choose, drawable, fit, wrap
 
-LONGEST = {"index": 4, "op": 12, "name": 60, "shape": 13}
 PALETTE = Palette("plain", True, True, dict.fromkeys(ROLES, Style()), {})
 texts = st.text(max_size=30) | st.text("ab漢字é️ ", max_size=30)
-
-
-@given(st.integers(0, 300), st.dictionaries(st.sampled_from(list(LONGEST)), st.integers(1, 200)))
-def test_columns_never_overlap_and_never_leave_the_row(width: int, longest: dict[str, int]) -> None:
-    end = 2
-    for column in columns(width, LONGEST | longest):
-        assert column.start >= end
-        assert column.width >= 0
-        end = column.start + column.width + 1
-    assert end - 1 <= max(width, 2)
-
-
-@pytest.mark.parametrize(
-    ("width", "expected"),
-    [
-        (24, ["name", "precision"]),
-        (60, ["index", "op", "name", "precision", "cosine", "bar"]),
-        (80, ["index", "op", "name", "precision", "cosine", "bar", "single"]),
-        (120, ["index", "op", "name", "shape", "precision", "cosine", "bar", "single"]),
-    ],
-)
-def test_a_narrow_terminal_keeps_what_matters_most(width: int, expected: list[str]) -> None:
-    assert [column.id for column in columns(width, LONGEST)] == expected
-
-
-def test_the_name_is_never_wider_than_the_longest_name() -> None:
-    widths = {column.id: column.width for column in columns(250, LONGEST)}
-    assert widths["name"] == 60
-    assert {column.id: column.width for column in columns(100, LONGEST | {"name": 9})}["name"] == 9
 
 
 @given(st.floats(), st.integers(0, 40), st.booleans())
@@ -64,6 +33,48 @@ def test_only_a_perfect_value_fills_the_bar() -> None:
     assert bar(0.5, 0.95, 1.0, 5) == "     "
     assert bar(math.nan, 0.95, 1.0, 5) == "     "
     assert bar(0.975, 0.95, 1.0, 4, unicode=False) == "##.."
+
+
+@given(st.floats(-1, 1), st.booleans(), st.booleans())
+def test_a_cosine_has_its_cells_and_keeps_its_flags(cosine: float, stale: bool, bad: bool) -> None:
+    text = flagged_digits(cosine, stale=stale, bad=bad)
+    assert len(text) == 8
+    assert text.endswith("!") == bad
+    assert text.strip().startswith("~") == stale
+    assert abs(float(text.strip("~! ")) - cosine) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("cosine", "stale", "bad", "text"),
+    [
+        (0.98765, False, False, "0.98765 "),
+        (0.98765, False, True, "0.98765!"),
+        (0.98765, True, True, "~0.9876!"),
+        (-0.98765, True, True, "~-0.987!"),
+        (1.0, False, False, "1.00000 "),
+        (0.999999, False, False, "0.99999 "),
+        (math.nan, True, True, "        "),
+    ],
+)
+def test_flags_of_a_cosine(cosine: float, stale: bool, bad: bool, text: str) -> None:
+    assert flagged_digits(cosine, stale=stale, bad=bad) == text
+    assert digits(math.nan) == ""
+
+
+@given(st.floats())
+def test_numbers_fit_their_columns(value: float) -> None:
+    assert len(percent(value)) <= 5
+    assert len(milliseconds(value)) <= 5
+    assert len(size(value)) <= 4
+
+
+def test_numbers_are_as_exact_as_their_column_allows() -> None:
+    assert [percent(value) for value in (0.123, 0.0004, 1.0, math.nan)] == ["12.3%", "0.0%", "100%", ""]
+    assert [milliseconds(value) for value in (0.04949, 12.3456, 123.456, 1234.5, math.nan)] == [
+        *("0.049", "12.35", "123.5", "1234", ""),
+    ]
+    sizes = (512, 1023, 1024, 9.96 * 1024, 999.4 * 1024, 1000 * 1024, 3 * 2**20, 5 * 2**30, math.nan)
+    assert [size(value) for value in sizes] == ["512B", "1.0K", "1.0K", "10K", "999K", "1.0M", "3.0M", "5.0G", ""]
 
 
 @given(texts, st.integers(0, 40), st.booleans())
