@@ -24,6 +24,7 @@ _BRIEF = 72
 _SPARK = 16
 _NAME = 24
 _LINES_OF_WORDS = 4
+"""Of a name or a sentence in a panel, whose other lines would not be seen below a long one."""
 
 Chunk = list[Piece]
 """What stays together on a line."""
@@ -71,7 +72,7 @@ def detail_lines(
     words = words or (error.note if error is not None else "")
     it = _Subject(layer, layers, readers, values, around or {}, error, facts, words, block, saved, symbols)
     if height >= PANEL_HEIGHT and width >= PANEL_WIDTH:
-        lines = _panel(it, width)
+        lines = _panel(it, width, height)
         if len(lines) > height:
             lines = [*lines[: height - 1], _unfinished(lines[height - 1], width, symbols)]
     else:
@@ -125,11 +126,12 @@ def _packed(chunks: Iterable[Chunk], width: int) -> list[Line]:
 # A panel: a line for each
 
 
-def _panel(it: _Subject, width: int) -> list[Line]:
+def _panel(it: _Subject, width: int, height: int) -> list[Line]:
     symbols, layer = it.symbols, it.layer
+    most = max(_LINES_OF_WORDS, height // 6)
     name = chop_cells(f"{symbols.rule} #{layer.index} {drawable(layer.name, symbols)}", width)
-    if len(name) > 3:
-        name = [*name[:2], fit("".join(name[2:]), width, symbols, keep_end=True)]
+    if len(name) > most:
+        name = [*name[: most - 1], fit("".join(name[most - 1 :]), width, symbols, keep_end=True)]
     lines: list[Line] = [[(line, "title")] for line in name]
     lines.append([(f" {_kind(it)}", "text")])
     state = _precision(it)
@@ -137,8 +139,8 @@ def _panel(it: _Subject, width: int) -> list[Line]:
         state += [("  block " if state else " block ", "muted"), (drawable(it.block, symbols), "text")]
     lines += [state] if state else []
     words = wrap(drawable(it.words, symbols), width - 1) if it.words else []
-    if len(words) > _LINES_OF_WORDS:
-        words = [*words[: _LINES_OF_WORDS - 1], fit(" ".join(words[_LINES_OF_WORDS - 1 :]), width - 1, symbols)]
+    if len(words) > most:
+        words = [*words[: most - 1], fit(" ".join(words[most - 1 :]), width - 1, symbols)]
     lines += [[(f" {line}", "text")] for line in words]
     made = it.facts.makes if it.facts is not None else ()
     near = [_neighbour(it, name, "in", width - 1) for name in layer.inputs]
