@@ -31,6 +31,12 @@ class Settings:
     bar_from: float = 0.95
     """The cosine at which a bar is empty; it is full at 1."""
 
+    live: bool = True
+    """Whether an analysis also starts live evaluation: every edit is then measured at once."""
+
+    trace_layers: int = 300
+    """Models of up to so many layers are traced for error sources after an analysis by themselves; 0 is for none."""
+
     mouse: bool = False
     """Whether the app takes the mouse from the terminal, which then cannot select text with it."""
 
