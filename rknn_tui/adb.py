@@ -102,14 +102,14 @@ def adb_program(environment: Mapping[str, str] | None = None) -> str | None:
     )
 
 
-async def list_devices(address: Address | None = None, seconds: float = SECONDS) -> list[Device]:
+async def list_devices(address: Address | None = None, seconds: float | None = None) -> list[Device]:
     """The boards that the running adb server sees, in its order. Raises AdbError; InputError for a wrong address."""
-    where = address or server_address()
+    where, most = address or server_address(), SECONDS if seconds is None else seconds
     try:
-        payload = await asyncio.wait_for(_ask(where, b"host:devices-l"), seconds)
+        payload = await asyncio.wait_for(_ask(where, b"host:devices-l"), most)
     except asyncio.TimeoutError:
         raise AdbError(
-            f"the adb server at {where} gave no answer within {seconds:.0f} s",
+            f"the adb server at {where} gave no answer within {most:.0f} s",
             hint="adb kill-server ends it, adb start-server starts a new one",
         ) from None
     except (ConnectionRefusedError, FileNotFoundError) as error:

@@ -134,12 +134,13 @@ class CandidatesScreen(RowScreen):
             return []
         quality, cost, layers = _facts(report, row - 1)
         name = f"candidate {row}" if row else "the model as it was"
-        facts: list[Piece] = [(name, "title"), (f"cosine {digits(quality.cosine)}", "text")]
+        facts: list[Piece] = [(name, "title")]
+        if row - 1 == self._bench.in_force:
+            facts.append(("= in force", "changed"))
+        facts.append((f"cosine {digits(quality.cosine)}", "text"))
         facts.append((f"SNR {decibels(quality)} dB", "text"))
         if row:
             facts.append((f"{counted(layers, 'layer')}, {cost:+.1%} time (est)", "text"))
-        if row - 1 == self._bench.in_force:
-            facts.append(("= in force", "changed"))
         lines: list[Line] = [self.joined(facts, size.width)]
         if row and row - 1 == report.chosen:
             why = "the cheapest that fulfils the wish" if report.reached else "nearest to the wish, which none fulfils"

@@ -63,12 +63,13 @@ class DevicesScreen(DetailScreen):
             )
         else:
             empty = ""
+        serial = max((len(one.serial) for one in devices), default=0)
         columns = (
-            RowColumn("serial", max((len(one.serial) for one in devices), default=0), least=8),
+            RowColumn("serial", serial, least=min(serial, 20)),
             RowColumn("state", max((len(one.state) for one in devices), default=0)),
-            RowColumn("model", max((len(one.model) for one in devices), default=0), least=6, rank=2),
-            RowColumn("product", max((len(one.product) for one in devices), default=0), least=6, rank=3),
-            RowColumn("", max((len(explanation(one)) for one in devices), default=0), least=12, rank=1),
+            RowColumn("model", max((len(one.model) for one in devices), default=0), least=6, rank=1),
+            RowColumn("product", max((len(one.product) for one in devices), default=0), rank=3),
+            RowColumn("", max((len(explanation(one)) for one in devices), default=0), least=12, rank=2),
         )
 
         def cells(row: int) -> Cells:

@@ -164,4 +164,4 @@ def progress_facts(job: Job | None) -> list[Piece]:
     every one, so that what follows keeps its place."""
     if job is None:
         return []
-    return [(f"{job.progress:<18}{f' {job.left}' if job.left else '':<12}", "key")]
+    return [(f"{job.progress:<16} {job.left:<11}", "key")]
