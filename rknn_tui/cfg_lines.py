@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from rknn_tui.pieces import Line, Piece
 from rknn_tui.text_changes import BREAKS, changed_blocks, split_lines
@@ -21,11 +22,11 @@ _QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 _NO_NAME = re.compile(r"""[#'"&*!|>%@`{}\[\],]|[-?:](?:\s|\Z)|\Z""")
 _COLON = re.compile(r":(?=\s|\Z)")
 _COMMENT = re.compile(r"(?:\A|(?<=\s))#.*", re.DOTALL)
-_VALUE = re.compile(rf"(?<![\w./+-])(?:(?P<precision>{'|'.join(PRECISIONS)})|(?P<anchor>[&*]\w+))(?![\w./+-])")
+_VALUE = re.compile(rf"(?<![^\s,\[{{])(?:(?P<precision>{'|'.join(PRECISIONS)})|(?P<anchor>[&*]\w+))(?![^\s,\]}}])")
 _INDENT = re.compile(r" *")
 # Blank lines, comments, list items and document marks are no keys, whatever they stand before.
 _NOT_TOP = {*" \t#-", *BREAKS, ""}
-# A row of parameters has 17 lines; farther up stands nothing that a change in it belongs to.
+# A row of parameters has 16 lines; farther up stands nothing that a change in it belongs to.
 _ROW_LINES = 40
 
 
@@ -78,8 +79,7 @@ def tensor_at(lines: Sequence[str], row: int) -> str | None:
 def line_of(lines: Sequence[str], tensor: str) -> int | None:
     """The line (from 0) of a tensor's entry in custom_quantize_layers, else in quantize_parameters."""
     tops = [row for row, line in enumerate(lines) if _is_top(line)]
-    ends = [*tops[1:], len(lines)]
-    sections = {key_of(lines[top]): (top, end) for top, end in zip(tops, ends, strict=True)}
+    sections = {key_of(lines[top]): (top, end) for top, end in pairwise([*tops, len(lines)])}
     for section in SECTIONS:
         if section not in sections:
             continue

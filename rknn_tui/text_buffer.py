@@ -97,25 +97,36 @@ class TextBuffer:
         return self._counted(start.line, len(head) + len(text))
 
     def change_to(self, text: str) -> tuple[Place, Place, Place] | None:
-        """Become `text` by the smallest replacement, cursor and anchor staying with what stands around them.
+        """Become `text` by replacing as few lines as can be, cursor and anchor staying with theirs.
 
-        Returns where the replaced part was (start, end) and where what came instead ends; None when nothing changed.
+        Returns from where to where lines were replaced and where what came instead ends; None when nothing changed.
         """
         if text == self.text:
             return None
-        first, last, new = smallest_change(self.text, text)
+        first, last, _ = smallest_change(self.text, text)
         offsets = list(accumulate(map(len, self.lines), initial=0))
-        start, end = self._place_at(offsets, first), self._place_at(offsets, last)
-        stop = self.replace(start, end, new)
-        self.cursor = self._moved(self.cursor, start, end, stop)
-        if self.anchor is not None:
-            self.anchor = self._moved(self.anchor, start, end, stop)
+        start, stop = self._line_of(offsets, first), self._line_of(offsets, last) + 1
+        if start and first == offsets[start] and self.lines[start - 1].endswith("\r"):
+            start -= 1
+        new = split_lines(text[offsets[start] : offsets[stop] + len(text) - len(self.text)])
+        if stop < len(self.lines) and not new[-1]:
+            new.pop()
+        # Characters alone may say that a line came behind the indentation of the one that it came before.
+        while start < stop and new and self.lines[start] == new[0]:
+            start, new = start + 1, new[1:]
+        while start < stop and new and self.lines[stop - 1] == new[-1]:
+            stop -= 1
+            new.pop()
+        old = self.lines[start:stop]
+        self.lines[start:stop] = new
         self._text = text
-        return start, end, stop
+        self.cursor = self.clamped(*_kept(self.cursor, start, old, new))
+        if self.anchor is not None:
+            self.anchor = self.clamped(*_kept(self.anchor, start, old, new))
+        return Place(start, 0), Place(stop, 0), Place(start + len(new), 0)
 
-    def _place_at(self, offsets: list[int], offset: int) -> Place:
-        line = min(bisect_right(offsets, offset), len(self.lines)) - 1
-        return Place(line, offset - offsets[line])
+    def _line_of(self, offsets: list[int], offset: int) -> int:
+        return min(bisect_right(offsets, offset), len(self.lines)) - 1
 
     def _counted(self, line: int, characters: int) -> Place:
         """The place so many characters behind the start of `line`."""
@@ -123,15 +134,6 @@ class TextBuffer:
             characters -= len(self.lines[line])
             line += 1
         return self.clamped(line, characters)
-
-    def _moved(self, place: Place, start: Place, end: Place, stop: Place) -> Place:
-        if place <= start:
-            return self.clamped(*place)
-        if place >= end:
-            column = place.column - end.column + stop.column if place.line == end.line else place.column
-            return self.clamped(place.line - end.line + stop.line, column)
-        # What the place stood in is gone: the same line, counted from the start of the change.
-        return min(self.clamped(*place), stop)
 
     # Moves
 
@@ -197,3 +199,18 @@ class TextBuffer:
         lower = text.lower()
         # Lower case of some letters is longer: columns would not be the text's own.
         return lower if len(lower) == len(text) else text
+
+
+def _kept(place: Place, start: int, old: list[str], new: list[str]) -> Place:
+    """Where a place is after the lines `old`, from line `start` on, became `new`; it may be beyond the line's end."""
+    line, column = place
+    if line < start:
+        return place
+    if line >= start + len(old):
+        return Place(line - len(old) + len(new), column)
+    if len(old) == len(new) == 1:
+        first, last, replacement = smallest_change(old[0], new[0])
+        if column >= last:
+            return Place(line, column + len(new[0]) - len(old[0]))
+        return Place(line, min(column, first + len(replacement)))
+    return Place(min(line, start + max(len(new) - 1, 0)), column)

@@ -102,17 +102,17 @@ def cells_of(
             mark = "selected" if selected[0] <= at < selected[1] else ""
             if at == cursor:
                 mark = "end" if selected[0] < selected[1] else "cursor"
-            # A blank looks the same in every role that draws nothing under it.
-            look = "text" if character == " " and role != "fault" else role
-            cells.append((shown, look, mark))
+            cells.append((shown, role, mark))
             if cell_len(shown) == 2:
-                cells.append((shown, look, f"{mark} half"))
+                cells.append((shown, role, f"{mark} half"))
         column += len(text)
     return _with_cut_signs(cells, width, first > 0, symbols)
 
 
 def _with_cut_signs(cells: list[Cell], width: int, cut: bool, symbols: Symbols) -> list[Cell]:
     mark: Cell = (symbols.ellipsis, "muted", "")
+    if width < 1:
+        return []
     if len(cells) > width:
         if cells[width - 1][2].endswith("half"):
             cells[width - 2] = _BLANK
@@ -140,6 +140,7 @@ def strip_of_cells(cells: Sequence[Cell], palette: Palette) -> Strip:
     segments: list[Segment] = []
     for (role, mark), run in groupby(cells, lambda cell: (cell[1], cell[2].removesuffix(" half"))):
         text = "".join(shown for shown, _, found in run if not found.endswith("half"))
-        style = palette[role]
+        # Blanks look the same in every style: in the plain one they need no escape codes of their own.
+        style = palette["text" if text.isspace() else role]
         segments.append(Segment(text, style + _MARKS[mark] if mark else style))
-    return Strip(segments, len(cells))
+    return Strip(segments, len(cells)).simplify()

@@ -116,7 +116,7 @@ class CfgEditor(Widget, can_focus=True):
     def patch(self, text: str, *, follow: bool = False) -> None:
         """Become `text`, which is nearly the same: cursor, selection, faults and view stay with their lines.
 
-        follow: put the cursor behind what changed, as after an undo.
+        follow: put the cursor behind the last line that changed, as after an undo.
         """
         before = self._buffer.cursor.line
         change = self._buffer.change_to(text)
@@ -127,7 +127,7 @@ class CfgEditor(Widget, can_focus=True):
         self.top += self._buffer.cursor.line - before
         self._wanted = self._last_edit = None
         if follow:
-            self._buffer.cursor, self._buffer.anchor = stop, None
+            self._buffer.cursor, self._buffer.anchor = self._buffer.end_of(max(stop.line - 1, start.line)), None
         self._scroll_into_sight(centre=follow)
         self._redraw()
 
