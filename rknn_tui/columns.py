@@ -47,10 +47,6 @@ _LEAST = {
     "precision": 6,
     "cosine": 8,
     "bar": 5,
-    "single": 7,
-    "share": 5,
-    "time": 5,
-    "memory": 4,
 }
 """Cells with which a column is of use; all that it needs where none are given. A cosine has five decimals, as the
 toolkit prints it, a sign before and one after."""

@@ -98,6 +98,11 @@ class GraphRows:
             return 0
         return max(2 * self.lanes.width - 1, self.lanes.stub_room(self.label))
 
+    @property
+    def largest_fold(self) -> int:
+        """How many layers the largest folded row has; 0 where none is."""
+        return max((block.size for block in self._block_rows.values()), default=0)
+
     # Rows and layers
 
     def places(self, row: int) -> Sequence[int]:

@@ -109,6 +109,8 @@ class LayerTable(MarkedList):
         line: list[Piece] = [("  ", "muted")]
         for column in self._columns:
             title = column.title if len(column.title) <= column.width else ""
+            # Over the digits: behind them is a cell for a flag.
+            title = f"{title} " if column.id == "cosine" and len(title) < column.width else title
             title = title.rjust(column.width) if column.id in _RIGHT else title.ljust(column.width)
             line += [(title, "muted"), (" ", "text")]
         return line[:-1]
@@ -181,7 +183,10 @@ class LayerTable(MarkedList):
         mixed = 0 < known["measured"] < known["costed"]
         longest = self._longest | {name: cells for name, cells in _CELLS.items() if known[name] > 0}
         longest |= {name: longest[name] + mixed for name in ("time", "memory") if name in longest}
-        found = columns(self.size.width, longest | {"lanes": self._rows.lane_cells}, self._titles())
+        longest["lanes"] = self._rows.lane_cells
+        if fold := self._rows.largest_fold:
+            longest["op"] = max(longest["op"], len(self._folded(fold)))
+        found = columns(self.size.width, longest, self._titles())
         changed, self._columns = found != self._columns, found
         header = self.header()
         if header != self._header:
@@ -214,10 +219,12 @@ class LayerTable(MarkedList):
             return [bar_piece(values, self.bar_from, self.limit, width, unicode=symbols.unicode)]
         if column.id == "name":
             if block is not None:
-                return [(fit(self._block_name(block), width, symbols), "title")]
+                told = any(other.id == "op" for other in self._columns)
+                name = self._block_name(block) if told else f"{symbols.folded} {self._block_name(block)}"
+                return [(fit(name, width, symbols), "title")]
             return [(fit(drawable(layer.name, symbols), width, symbols, keep_end=True), "text")]
         if column.id == "op":
-            text = layer.op if block is None else f"{symbols.folded} {block.size} layers"
+            text = layer.op if block is None else self._folded(block.size)
             if block is not None and len(text) > width:
                 text = text.replace(" ", "", 1) if len(text) == width + 1 else text.removesuffix(" layers")
             return [(fit(drawable(text, symbols), width, symbols), "text")]
@@ -237,6 +244,9 @@ class LayerTable(MarkedList):
         after = text[node + 1 : used] + (" " if stubs else "")
         blank = " " * (width - node - 1 - len(after) - len(stubs))
         return [(text[:node], rail), (text[node], strong), (after, rail), (stubs + blank, strong)]
+
+    def _folded(self, layers: int) -> str:
+        return f"{self.symbols.folded} {layers} layers"
 
     def _block_name(self, block: Block) -> str:
         name = block.name
