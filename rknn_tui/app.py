@@ -23,9 +23,10 @@ from rknn_tui.clipboard import LARGEST_FOR_TERMINALS, write_clip
 from rknn_tui.dialogue import Notice, Question, Reply, counted
 from rknn_tui.hangup import leave_on_hangup, leave_on_terminate
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
+from rknn_tui.pieces import Line
 from rknn_tui.runs import Run
 from rknn_tui.screens.base import WorkScreen
-from rknn_tui.screens.choose import ChooseScreen, OpenScreen
+from rknn_tui.screens.choose import ChooseScreen, OpenScreen, PickScreen
 from rknn_tui.screens.tune import TuneScreen
 from rknn_tui.symbols import wrap
 from rknn_tui.widgets.marked_list import MarkedList
@@ -198,14 +199,26 @@ class Workshop(App[int]):
         self.push_screen(ChooseScreen("the layer", "type to search   esc back", rows, self.palette, self.symbols))
         return None
 
-    def show_difference(self, lines: Sequence[tuple[str, int, str]]) -> None:
-        """Show lines of the cfg with their signs + and -."""
+    def show_difference(self, lines: Sequence[Line]) -> None:
+        """Show lines of the cfg that changed, with their signs + and -."""
         if not lines:
             self.tune.tell(Notice("nothing has changed since the cfg was saved"))
             return
-        rows = [(str(count), f"{sign} {number:>6} {text}", "") for count, (sign, number, text) in enumerate(lines)]
-        title = f"what has changed in the cfg: {counted(len(lines), 'line')}"
+        texts = ["".join(text for text, _ in line) for line in lines]
+        changed = sum(text.startswith(("+", "-")) for text in texts)
+        rows = [(str(number), text, "") for number, text in enumerate(texts)]
+        title = f"what has changed since the cfg was saved: {counted(changed, 'line')}"
         self.push_screen(ChooseScreen(title, "type to search   esc back", rows, self.palette, self.symbols))
+
+    def pick_file(self, question: Question, suffixes: tuple[str, ...]) -> None:
+        """Answer a question for a path from a list of files, or by typing one."""
+
+        def picked(path: str | None) -> None:
+            if path is not None:
+                self.tune.tell(self.tune.answered(question, path))
+
+        start = question.prefill
+        self.push_screen(PickScreen(question.text, suffixes, start, (), self.palette, self.symbols), picked)
 
     def choose_action(self, title: str, *, everywhere: bool) -> None:
         """Show actions with their keys, all or those of this pane first; the chosen one is performed."""

@@ -121,6 +121,14 @@ class Editing:
         """The layer's line in the report of the last analysis."""
         return self._lines.get(layer)
 
+    def saved_precision(self, layer: LayerSummary) -> str:
+        """What the saved cfg wishes for a layer, where that is something else now; '' elsewhere."""
+        now, saved = (
+            next((wishes[tensor] for tensor in layer.outputs if tensor in wishes), "")
+            for wishes in (self.state.wishes, self.history.saved.wishes)
+        )
+        return "" if now == saved else saved or self._built_precisions.get(layer.name, "")
+
     def layer_of(self, tensor: str) -> str:
         """The layer that makes a tensor; the cfg's copies on another grid go by their tensor's name."""
         return self.makers.get(tensor) or next(
@@ -211,6 +219,7 @@ class Editing:
             place = source.layer or source.name
             shares[place] = shares.get(place, 0.0) + source.share
         self._shares = {name: shares.get(name, 0.0) for name in self.by_name}
+        self._hearer.values_changed(self.values())
 
     # What a person changes
 

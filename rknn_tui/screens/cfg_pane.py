@@ -132,7 +132,7 @@ class CfgPane(Asking):
             return
         if editor.text != text.text:
             if editor.text:
-                editor.patch(text.text)
+                editor.patch(text.text, follow=self.editing_text)
             else:
                 editor.show(text.text)
         editor.set_faults(text.faults)
@@ -198,6 +198,12 @@ class CfgPane(Asking):
         if layer and self.editing_text:
             self.graph.select_layer(layer)
 
+    def on_cfg_editor_copied(self, message: CfgEditor.Copied) -> None:
+        self.tell(self.app.copy(message.text))
+
+    def on_cfg_editor_refused(self) -> None:
+        self.tell(Notice("opened read-only: the cfg cannot be edited", "warning"))
+
     def follow_in_text(self, layer: LayerSummary) -> None:
         """The graph's cursor rests on a layer: the text shows its line."""
         editor = self.editor
@@ -207,7 +213,8 @@ class CfgPane(Asking):
     def do_next_fault(self) -> Reply:
         if self.editor is None or not self.bench.text.faults:
             return Notice("no fault is known in the cfg")
-        self.editor.next_fault(1)
+        if not (self.editor.next_fault(1) or self.editor.next_fault(-1)) and self.editor.fault_here is None:
+            return Notice("no fault is below or above")
         fault = self.editor.fault_here
         return Notice(f"line {fault.line}: {fault.message}", "warning") if fault is not None else None
 
@@ -236,11 +243,10 @@ class CfgPane(Asking):
             return Notice("nothing is quantized yet", "warning")
 
         def show() -> None:
-            from rknn_tui.text_changes import changed_lines
+            from rknn_tui.cfg_lines import diff_lines
 
             text = self.bench.text
-            rows = changed_lines(text.saved or "", text.text or "")
-            self.app.show_difference([(sign, number, line) for sign, number, line in rows])
+            self.app.show_difference(diff_lines(text.saved or "", text.text or ""))
 
         self.bench.text.bring_up_to_date(show)
         return None

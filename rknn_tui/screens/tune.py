@@ -119,6 +119,9 @@ class TuneScreen(TuneActions):
         """The columns' titles."""
         self.line("header").show([self.graph.header()] if self.graph.table else [])
 
+    def on_graph_view_header_changed(self) -> None:
+        self.show_header()
+
     def show_status(self) -> None:
         """The top line, and the keys, which depend on the same things."""
         graph, width = self.graph, self.app.size.width
@@ -158,6 +161,8 @@ class TuneScreen(TuneActions):
             around=self.graph.values,
             facts=bench.facts.of(layer.name),
             words=editing.words.get(layer.name, ""),
+            block=block.name if (block := self.graph.around) is not None else "",
+            saved=editing.saved_precision(layer),
         )
 
     def on_marked_list_moved(self) -> None:
@@ -193,6 +198,8 @@ class TuneScreen(TuneActions):
         layer = self.graph.current
         if layer is not None and layer.name in changes:
             self.show_detail()
+            # Its facts were those of the edits before.
+            self.on_marked_list_moved()
         self.app.numbers_changed()
 
     def show_layer_row(self, name: str) -> bool:

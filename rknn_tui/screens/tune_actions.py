@@ -122,13 +122,20 @@ class TuneActions(CfgPane):
         return self.bench.next_target()
 
     def do_dataset(self) -> Reply:
-        return self.bench.ask_dataset()
+        return self._pick(self.bench.ask_dataset(), (".txt", ".list"))
 
     def do_sample(self) -> Reply:
         return self.bench.ask_sample()
 
     def do_config(self) -> Reply:
-        return self.bench.ask_config()
+        return self._pick(self.bench.ask_config(), (".yaml", ".yml"))
+
+    def _pick(self, reply: Reply, suffixes: tuple[str, ...]) -> Reply:
+        """Have a question for a path answered from a list of files."""
+        if not isinstance(reply, Question):
+            return reply
+        self.app.pick_file(reply, suffixes)
+        return None
 
     def do_restart(self) -> Reply:
         return self.bench.restart()
