@@ -143,7 +143,7 @@ def _run(words: list[str], program: str) -> int:
         raise UsageError(f"unknown command {verb!r}", hint=nearest(verb, VERBS))
     arguments = verb_parser(verb, program).parse_words(words[1:])
     with Console(as_json=arguments.json, verbose=arguments.verbose, quiet=arguments.quiet) as console:
-        from engine import cli_demo, cli_jobs, cli_tuning
+        from engine import cli_demo, cli_jobs, cli_replay, cli_tuning
 
         jobs: dict[str, Callable[[argparse.Namespace, Console], int]] = {
             "build": cli_jobs.build,
@@ -152,10 +152,13 @@ def _run(words: list[str], program: str) -> int:
             "lint": cli_tuning.lint,
             "tune": cli_tuning.tune,
             "hybrid": cli_tuning.hybrid,
+            "set": cli_replay.set_layers,
+            "replay": cli_replay.replay,
             "inspect": cli_jobs.inspect,
             "demo": cli_demo.demo,
         }
-        with in_options(getattr(arguments, "model", "")):
+        # A journal names arguments as the engine does.
+        with contextlib.nullcontext() if verb == "replay" else in_options(getattr(arguments, "model", "")):
             return jobs[verb](arguments, console)
 
 

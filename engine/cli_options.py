@@ -30,6 +30,8 @@ OPTION_OF_SETTING = {
     "target_platform": "--target",
     "custom_string": "--custom-string",
 }
+# What a project file remembers besides; these are the app's.
+_PASSED_OVER = ("sample", "cfg")
 _SETTINGS = tuple(field.name for field in dataclasses.fields(Config))
 
 
@@ -126,7 +128,7 @@ def expand_arguments(words: Sequence[str]) -> list[str]:
             return [*expanded, word, *rest]
         if word in ("--rgb2bgr", "--pass-through"):
             word = f"{word}=yes"
-        elif word in ("--mean", "--std") and rest and re.match(r"-[\d.]", rest[0]):
+        elif word in ("--mean", "--std", "--range") and rest and re.match(r"-[\d.]", rest[0]):
             word = f"{word}={rest.pop(0)}"
         elif word == "--proposal":
             # A file's name may follow as well as a number.
@@ -184,7 +186,8 @@ def job_options(arguments: argparse.Namespace) -> JobOptions:
 
 
 def read_config_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings (names of `Config`) and the job's fields (names of `JobOptions`) that a YAML file holds.
+    """The settings (names of `Config`) and the job's fields (names of `JobOptions`) that a YAML file holds, such as the
+    app's project file.
 
     A dataset's path is relative to the file's folder. Raises FileError when the file cannot be read, ConfigError naming
     the line or setting that is wrong.
@@ -198,7 +201,7 @@ def read_config_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise FileError(f"the config file cannot be read: {reason}", where=where) from error
     if len(content) > MAX_CONFIG_FILE_BYTES:
         raise FileError("larger than 1 MB: this is no config file", where=where)
-    document = _yaml(content, where)
+    document = read_yaml(content, where)
     if document is None:
         document = {}
     if not isinstance(document, dict):
@@ -209,6 +212,8 @@ def read_config_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if key in _FIELD_READERS:
             if value is not None:
                 fields[key] = _read_field(key, value, where)
+        elif key in _PASSED_OVER:
+            continue
         elif key in _SETTINGS or key == "custom_stirng":
             settings[key] = value
         else:
@@ -224,7 +229,8 @@ def read_config_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return {name: value for name, value in settings.items() if value is not None}, fields
 
 
-def _yaml(content: bytes, where: str) -> Any:
+def read_yaml(content: bytes, where: str) -> Any:
+    """The plain data in a small YAML file, None for an empty one. Raises ConfigError naming the line that is wrong."""
     import yaml
 
     try:

@@ -17,6 +17,8 @@ VERBS = {
     "lint": "find what costs accuracy in a model, its samples or its precisions",
     "tune": "find the few layers that are worth a higher precision",
     "hybrid": "write the files of hybrid quantization, to edit and build from",
+    "set": "change the precision or the range of layers in a cfg",
+    "replay": "do again what a journal of the app says",
     "inspect": "show a model's inputs, outputs and layers",
     "demo": "build, analyse, repair and score the bundled model",
 }
@@ -28,6 +30,8 @@ _USAGES = {
     "lint": "MODEL [--dataset FILE] [--sample FILE ...] [--strict] [options]",
     "tune": "MODEL --dataset FILE [-o OUT.rknn] [--cfg OUT.quantization.cfg] [options]",
     "hybrid": "MODEL --dataset FILE [--proposal [N]] [--folder DIR] [options]",
+    "set": "MODEL [--cfg FILE] SELECTOR ... (PRECISION | --range MIN,MAX) [options]",
+    "replay": "JOURNAL [--until N] [--folder DIR] [--dry-run] [options]",
     "inspect": "MODEL [options]",
     "demo": "[--headless] [--worst N] [options]",
 }
@@ -58,6 +62,15 @@ _EXAMPLES = {
     "hybrid": """\
   {program} hybrid model.onnx --dataset photos.txt
   {program} hybrid model.onnx --dataset photos.txt --proposal 4 --folder work""",
+    "set": """\
+  {program} set detector.model op:concat float16
+  {program} set detector.model block:model.22 type:int8 '!name:dfl' int16 --dry-run
+  {program} set detector.model name:head/conv default
+  {program} set detector.rknn --cfg detector.quantization.cfg scores --range -4,4""",
+    "replay": """\
+  {program} replay detector.rknn-tui.jsonl
+  {program} replay detector.rknn-tui.jsonl --until 12 --folder again
+  {program} replay detector.rknn-tui.jsonl --json > steps.json""",
     "inspect": """\
   {program} inspect model.onnx
   {program} inspect dynamic.onnx --input-size 1,3,224,224
@@ -98,14 +111,14 @@ def verb_parser(verb: str, program: str) -> Parser:
         allow_abbrev=False,
     )
     parser.set_defaults(program=program)
-    if verb != "demo":
+    if verb not in _WITHOUT_MODEL:
         parser.add_argument("model", metavar="MODEL", help=_MODELS.get(verb, "a model or package"))
     _ARGUMENTS.get(verb, _no_arguments)(parser)
     if verb in ("analyze", "demo"):
         parser.add_argument(
             "--worst", type=_count, metavar="N", help="show only the N layers with the lowest single cosine"
         )
-    if verb != "demo":
+    if verb not in _WITHOUT_BUILD:
         add_job_arguments(parser)
     screen = parser.add_argument_group("what is shown")
     screen.add_argument("--json", action="store_true", help="print one JSON document")
@@ -114,10 +127,14 @@ def verb_parser(verb: str, program: str) -> Parser:
     return parser
 
 
+_WITHOUT_MODEL = ("demo", "replay")
+_WITHOUT_BUILD = ("demo", "replay", "set")
+
 _MODELS = {
     "build": "an .onnx model, or the .model of hybrid quantization with --cfg",
     "tune": "a model, a package, or the .model of hybrid quantization",
     "hybrid": "an .onnx model",
+    "set": "the .model of hybrid quantization, or a package",
 }
 
 _MORE = {
@@ -132,6 +149,15 @@ found, unless --strict asks for 1.""",
 
 A model is built first, with the options given; then layers are put into a higher precision, few at a time, until the
 wished cosine is reached on samples that the search does not see. Ctrl-C ends the search and keeps the best so far.""",
+    "set": """
+
+SELECTORs are words as on the app's filter line, each of which must hold: a part of a layer's name or operator, op:conv,
+name:head, type:int8, block:model.4; a|b is one or the other, !word is not. PRECISION is int8, int16, float16, or
+default, which takes the lines away. Nothing else in the cfg is changed, and nothing where it could not be built.""",
+    "replay": """
+
+The app keeps JOURNAL beside a model: what was done to it, a line each. The steps are done one after the other; each
+tells the cosine that the edits then in force give. Files are written in DIR (default: JOURNAL's folder) only.""",
     "hybrid": """
 
 Writes MODEL's .model, .data and .quantization.cfg. Edit custom_quantize_layers, or a row's min and max, in the last;
@@ -229,6 +255,21 @@ def _hybrid_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", default=".", metavar="DIR", help="where the files are written (default: here)")
 
 
+def _set_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs="*", metavar="SELECTOR", help="which layers; then the PRECISION")
+    parser.add_argument("--cfg", metavar="FILE", help="the cfg to change (default: the one beside the .model)")
+    parser.add_argument("--data", metavar="FILE", help="the .data that belongs to a .model (default: that beside it)")
+    parser.add_argument("--range", type=_range, metavar="MIN,MAX", help="set the range of what the layers make instead")
+    parser.add_argument("--dry-run", action="store_true", help="show what would change, and write nothing")
+
+
+def _replay_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("journal", metavar="JOURNAL", help="a .jsonl file that the app wrote")
+    parser.add_argument("--until", type=_count, metavar="N", help="stop after line N of the journal")
+    parser.add_argument("--folder", metavar="DIR", help="where files may be written (default: the journal's folder)")
+    parser.add_argument("--dry-run", action="store_true", help="show the steps, and do nothing")
+
+
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--headless", action="store_true", help="do not open the app, also on a terminal")
 
@@ -240,6 +281,8 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "lint": _lint_arguments,
     "tune": _tune_arguments,
     "hybrid": _hybrid_arguments,
+    "set": _set_arguments,
+    "replay": _replay_arguments,
     "demo": _demo_arguments,
 }
 
@@ -262,6 +305,13 @@ def _share(text: str) -> float:
     if not 0 <= number < math.inf:
         raise argparse.ArgumentTypeError(f"expected a share such as 0.2, got {text!r}")
     return number
+
+
+def _range(text: str) -> tuple[float, float]:
+    ends = [_number(part) for part in text.split(",")]
+    if len(ends) != 2 or not all(map(math.isfinite, ends)) or ends[0] > ends[1]:
+        raise argparse.ArgumentTypeError(f"expected a smallest and a largest value such as -1,4, got {text!r}")
+    return ends[0], ends[1]
 
 
 def _number(text: str) -> float:
