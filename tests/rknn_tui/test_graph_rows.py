@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.summaries import LayerSummary
-from rknn_tui.graph_rows import GraphRows
+from rknn_tui.graph_rows import ORDERS, GraphRows
 from rknn_tui.layer_cells import precision_pieces, summary
 from rknn_tui.layer_values import LayerValues
 from rknn_tui.ordering import SORT_KEYS, sorted_places
 from rknn_tui.symbols import UNICODE
+from tests.zoo import needs_zoo, onnx_models
 
 TEXT = """
     Input   images
@@ -251,3 +252,25 @@ def test_a_block_shows_its_worst_cosine_its_precisions_and_its_sums() -> None:
     assert values.share == pytest.approx(0.3)
     assert (values.milliseconds, values.bytes) == (pytest.approx(0.5), 100)
     assert math.isnan(summary([LayerValues()]).milliseconds)
+
+
+@needs_zoo
+@pytest.mark.parametrize(
+    ("model", "size", "lanes", "live"),
+    [
+        ("ch_PP-OCRv4_det_infer", [1, 3, 480, 480], 5, 6),
+        ("ch_ppocr_mobile_v2.0_cls_infer", [1, 3, 48, 192], 3, 4),
+    ],
+)
+def test_real_models_need_few_lanes_in_either_order(model: str, size: list[int], lanes: int, live: int) -> None:
+    from engine.session import Session
+
+    path = next(path for path in onnx_models() if path.parent.name == model)
+    rows = GraphRows(Session().load_onnx(path, ["x"], [size]).layers)
+    rows.use_cap(6)
+    for order in ORDERS:
+        rows.use_order(order)
+        assert (rows.lanes.width, rows.lanes.cuts, max(rows.lanes.lives)) == (lanes, 0, live)
+        assert {row for row in range(len(rows.rows)) if not rows.lanes.readers(row)} == {len(rows.rows) - 1}
+    rows.fold_all()
+    assert len(rows.rows) < len(rows.layers) / 2
