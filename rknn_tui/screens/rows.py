@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
+from textual import events
 from textual.app import ComposeResult
 from textual.geometry import Size
 from textual.timer import Timer
@@ -70,9 +71,21 @@ class RowScreen(WorkScreen):
         """Lines about the current row, for the area below the list."""
         return []
 
+    def on_mount(self) -> None:
+        self._choose_layout(self.app.size)
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._choose_layout(event.size)
+
+    def _choose_layout(self, size: Size) -> None:
+        self.set_class(size.height < LOW, "low")
+        self.set_class(size.width >= WIDE, "wide")
+
+    def on_row_list_resized(self) -> None:
+        self.line("columns").show([self.rows.header()])
+        self.show_about()
+
     def show_frame(self) -> None:
-        self.set_class(self.app.size.height < LOW, "low")
-        self.set_class(self.app.size.width >= WIDE, "wide")
         super().show_frame()
         self.refresh_rows()
 
@@ -142,15 +155,19 @@ class DetailScreen(RowScreen):
     def __init__(self, app: Workshop) -> None:
         super().__init__(app)
         self._details = False
+        self._tallest = 0
 
     def show_about(self) -> None:
         area = self.line("about")
         lines = self.about(self.app.size) if self._details else []
-        lines = self.cut(lines, max(self.app.size.height // 2, 2))
+        most = max(self.app.size.height // 2, 2)
+        lines = self.cut(lines, most)
+        # A new height paints the whole screen: while rows are gone through, it only grows.
+        self._tallest = min(max(self._tallest, len(lines)), most) if lines else 0
         if area.display != bool(lines):
             area.display = bool(lines)
-        if lines and (area.styles.height is None or area.styles.height.value != len(lines)):
-            area.styles.height = len(lines)
+        if lines and (area.styles.height is None or area.styles.height.value != self._tallest):
+            area.styles.height = self._tallest
         area.show(lines)
 
     def do_details(self) -> Reply:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from rich.cells import cell_len
+from textual.message import Message
 from textual.strip import Strip
 
 from rknn_tui.palette import Palette
@@ -60,6 +61,9 @@ def column_widths(columns: Sequence[RowColumn], width: int) -> list[int]:
 class RowList(MarkedList):
     """Shows the rows given to `show`, and in the place of none what there is to do."""
 
+    class Resized(Message):
+        """The list has another size, and so may have what stands around it."""
+
     def __init__(self, palette: Palette, symbols: Symbols, *, id: str | None = None) -> None:
         super().__init__(palette, symbols, id=id)
         self._columns: tuple[RowColumn, ...] = ()
@@ -102,6 +106,9 @@ class RowList(MarkedList):
             self.move_to(row)
         else:
             self.reset(row)
+
+    def on_resize(self) -> None:
+        self.post_message(self.Resized())
 
     def header(self) -> Line:
         """The titles over the columns, with the two cells of the marker; nothing over an empty list."""

@@ -210,3 +210,13 @@ def test_the_least_needed_columns_are_left_out_first() -> None:
     assert column_widths(some, 40) == [10, 10, 18]
     assert column_widths(some, 20) == [10, 0, 9]
     assert column_widths(some, 12) == [10, 0, 0]
+
+
+async def test_what_is_told_of_a_candidate_is_wrapped_anew_beside_the_plot() -> None:
+    async with shown(lambda app: CandidatesScreen(app, Bench())) as user:
+        await user.press("G")
+        await user.pilot.resize_terminal(130, 30)
+        about = user.screen.line("about")
+        await user.until(lambda: about.size.width < 80)
+        last = "/model.4/conv/output"
+        await user.until(lambda: any(last in line[: about.size.width] for line in user.lines()[-9:]))
