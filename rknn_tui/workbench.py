@@ -85,6 +85,7 @@ class Workbench:
         self.searches = Searches(self.calls, self.editing, self.told)
         self.kept: EditState | None = None
         self.analysed: list[str] = []
+        self._building: dict[str, Any] = {}
         self._built_with: dict[str, Any] | None = None
         self._again: dict[str, Any] | None = None
         self.load_options = {key: options.get(key) for key in ("inputs", "input_size_list", "outputs")}
@@ -158,7 +159,7 @@ class Workbench:
     def _build(self, params: dict[str, Any], name: str) -> Reply:
         if self.batch > 1:
             params["rknn_batch_size"] = self.batch
-        self._built_with = dict(params)
+        self._building = dict(params)
         self.searches.cancel()
         return self._start(name, ("build", params), ("summary", {}))
 
@@ -358,6 +359,7 @@ class Workbench:
                 self._begin_edits(value)
         elif isinstance(value, BuildSummary):
             self.build, self.built_target, self.report = value, self.target, None
+            self._built_with = self._building
         elif isinstance(value, CfgReading) and self.summary is not None:
             self.editing.begin_with(self.summary, value)
             self._take_kept()

@@ -60,6 +60,10 @@ class CfgPane(Asking):
 
         return self.query_one(GraphView)
 
+    def show_layer_row(self, name: str) -> bool:
+        """Put the graph's cursor on a layer."""
+        raise NotImplementedError
+
     def relayout(self) -> None:
         """Panes came or went: everything is drawn with its new size after the layout."""
         self.call_after_refresh(self.show_all)
@@ -196,7 +200,7 @@ class CfgPane(Asking):
         tensor = editor.tensor_at_cursor
         layer = self.bench.editing.layer_of(tensor) if tensor else ""
         if layer and self.editing_text:
-            self.graph.select_layer(layer)
+            self.show_layer_row(layer)
 
     def on_cfg_editor_copied(self, message: CfgEditor.Copied) -> None:
         self.tell(self.app.copy(message.text))

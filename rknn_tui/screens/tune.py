@@ -119,7 +119,7 @@ class TuneScreen(TuneActions):
         """The columns' titles."""
         self.line("header").show([self.graph.header()] if self.graph.table else [])
 
-    def on_graph_view_header_changed(self) -> None:
+    def on_layer_table_header_changed(self) -> None:
         self.show_header()
 
     def show_status(self) -> None:
@@ -203,8 +203,11 @@ class TuneScreen(TuneActions):
         self.app.numbers_changed()
 
     def show_layer_row(self, name: str) -> bool:
-        """Put the cursor on a layer."""
-        return self.graph.select_layer(name)
+        """Put the cursor on a layer; a filter that hides it goes."""
+        found = self.graph.select_layer(name)
+        if not self.graph.filtered:
+            self._filter = ""
+        return found
 
     def compare_with(self, side: str, run: Run) -> None:
         """A cfg's file was evaluated for the comparison."""

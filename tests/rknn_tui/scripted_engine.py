@@ -8,6 +8,7 @@ cancelled. Each float16 layer brings the outputs' cosine a little nearer to 1; l
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import os
@@ -80,7 +81,7 @@ def single(index: int) -> float:
 
 def quality(wishes: Mapping[str, str]) -> Quality:
     """Grows with each layer in float16."""
-    cosine = 1 - 0.05 / (1 + sum(wish == "float16" for wish in wishes.values()))
+    cosine = 1 - 0.00688 / (1 + sum(wish == "float16" for wish in wishes.values()))
     return Quality(cosine, cosine - 0.001, 2 * (1 - cosine), (PartQuality("y", "y", "", cosine, cosine, 0.1),))
 
 
@@ -164,6 +165,9 @@ class ScriptedSession:
     def export(self, path: str) -> Path:
         Path(path).write_bytes(b"package")
         return Path(path)
+
+    def aside(self) -> ScriptedSession:
+        return copy.copy(self)
 
     def edits(self) -> CfgReading:
         return CfgReading(self.wishes, {})
