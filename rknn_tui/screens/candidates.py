@@ -51,6 +51,7 @@ class CandidatesBench(Protocol):
 class CandidatesScreen(RowScreen):
     """Row 0 is the model as it was, row n the n-th candidate, numbered as in the plot."""
 
+    CSS_PATH: ClassVar = "candidates.tcss"
     PLACE: ClassVar[str] = "candidates"
     TITLE_TEXT: ClassVar[str] = "repair"
 

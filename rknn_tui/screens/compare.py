@@ -45,6 +45,7 @@ class CompareBench(Protocol):
 class CompareScreen(RowScreen):
     """One row a layer, with a sign where the sides differ. Without a choice, the first and the latest run are shown."""
 
+    CSS_PATH: ClassVar = "compare.tcss"
     PLACE: ClassVar[str] = "compare"
     TITLE_TEXT: ClassVar[str] = "compare"
 
@@ -66,7 +67,10 @@ class CompareScreen(RowScreen):
         """The run on the 'left' or the 'right'."""
         runs = self._bench.runs
         if side in self._chosen:
-            return self._chosen[side]
+            run = self._chosen[side]
+            # The state of this moment is another one after an edit; it goes on under its label.
+            known = any(one is run for one in runs)
+            return run if known else next((one for one in runs if one.label == run.label), run)
         if side == LEFT:
             return runs[0] if runs else None
         return runs[-1] if len(runs) > 1 else None
@@ -94,7 +98,7 @@ class CompareScreen(RowScreen):
         known = self._compared
         if left is None or right is None:
             self._compared, self._pairs = None, []
-        elif known is None or known[0] is not left or known[1] is not right:
+        elif known != (left, right):
             self._compared, self._pairs = (left, right), pairs(left, right)
         name = self.pair.name if self.pair is not None else ""
         self._shown = [pair for pair in self._pairs if pair.sign] if self._only else self._pairs
@@ -102,6 +106,10 @@ class CompareScreen(RowScreen):
             # The cursor stays on its layer while others come and go around it.
             cursor = next((row for row, pair in enumerate(self._shown) if pair.name == name), None)
         super().refresh_rows(cursor)
+
+    def progress_changed(self) -> None:
+        # What is compared has ended.
+        return
 
     def title_line(self, size: Size) -> Line:
         facts: list[Piece] = [(self.TITLE_TEXT, "title")]

@@ -24,10 +24,12 @@ LISTING_ONLY = "listing only: running on boards comes later"
 class DevicesScreen(DetailScreen):
     """One row a board. adb's server is asked when the screen first opens and on demand; it is never started."""
 
+    CSS_PATH: ClassVar = "devices.tcss"
     PLACE: ClassVar[str] = "devices"
     TITLE_TEXT: ClassVar[str] = "devices"
 
-    def __init__(self, app: Workshop) -> None:
+    def __init__(self, app: Workshop, bench: object = None) -> None:
+        # Of the workbench it needs nothing: boards are there without a model too.
         super().__init__(app)
         self.devices: list[Device] = []
         self._asking = False

@@ -40,6 +40,7 @@ class FindingsBench(Protocol):
 class FindingsScreen(RowScreen):
     """One row a finding; message, remedy and lines of the current one below."""
 
+    CSS_PATH: ClassVar = "findings.tcss"
     PLACE: ClassVar[str] = "findings"
     TITLE_TEXT: ClassVar[str] = "lint"
 

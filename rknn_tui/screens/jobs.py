@@ -25,6 +25,8 @@ from rknn_tui.widgets.text_lines import TextLines
 if TYPE_CHECKING:
     from rknn_tui.app import Workshop
 
+SECONDS_BETWEEN_PROGRESS = 1.0
+"""A row with progress and two clocks takes 90 bytes: over a slow link, that is enough a second."""
 _BAR_CELLS = 8
 _ROLES = {RUNNING: "key", WAITING: "muted", FAILED: "error", CANCELLED: "warning"}
 
@@ -46,6 +48,7 @@ class JobsBench(Protocol):
 class JobsScreen(DetailScreen):
     """One row a job, running ones first; `details` shows the current one's message in full, `log` the log."""
 
+    CSS_PATH: ClassVar = "jobs.tcss"
     PLACE: ClassVar[str] = "jobs"
     TITLE_TEXT: ClassVar[str] = "jobs"
 
@@ -53,6 +56,7 @@ class JobsScreen(DetailScreen):
         super().__init__(app)
         self._bench = bench
         self._log_open = False
+        self._drawn_at = 0.0
         self._order: list[int] = []
 
     def compose_body(self) -> ComposeResult:
@@ -95,6 +99,11 @@ class JobsScreen(DetailScreen):
             if cursor is None and at in order:
                 cursor = order.index(at)
         super().refresh_rows(cursor)
+
+    def progress_changed(self) -> None:
+        if time.monotonic() - self._drawn_at >= SECONDS_BETWEEN_PROGRESS:
+            self._drawn_at = time.monotonic()
+            self.refresh_rows()
 
     def title_line(self, size: Size) -> Line:
         jobs = self._bench.jobs

@@ -102,6 +102,12 @@ class RowScreen(WorkScreen):
         self.line("columns").show([self.rows.header()])
         self.show_about()
 
+    def numbers_changed(self) -> None:
+        self.refresh_rows()
+
+    def progress_changed(self) -> None:
+        self.refresh_rows()
+
     def show_about(self) -> None:
         """Tell of the current row."""
         area = self.line("about")

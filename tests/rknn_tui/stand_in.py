@@ -41,10 +41,7 @@ class TuneStandIn:
 class StandIn(App[None]):
     """Has what screens ask of the app, and remembers where they went."""
 
-    CSS_PATH: ClassVar = [
-        CSS_FOLDER / "app.tcss",
-        *sorted(path for path in (CSS_FOLDER / "screens").glob("*.tcss") if path.stem not in ("tune", "base")),
-    ]
+    CSS_PATH: ClassVar = [CSS_FOLDER / "app.tcss", CSS_FOLDER / "screens" / "choose.tcss"]
     ENABLE_COMMAND_PALETTE = False
     theme: Reactive[str] = Reactive("ansi-dark")
 

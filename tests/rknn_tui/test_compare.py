@@ -130,6 +130,16 @@ async def test_sides_are_chosen_from_what_was_evaluated_or_a_file() -> None:
         assert "nothing was evaluated yet" in user.text("rows")
 
 
+async def test_the_state_of_this_moment_goes_on_where_it_was_chosen() -> None:
+    bench = Bench(BUILT, run("now", dict.fromkeys(NAMES, "int8"), dict.fromkeys(NAMES, 0.99)))
+    async with shown(lambda app: CompareScreen(app, bench)) as user:
+        await user.press("a", *"now", "enter")
+        bench.runs[1] = run("now", dict.fromkeys(NAMES, "int8"), dict.fromkeys(NAMES, 0.99), 0.25)
+        user.screen.numbers_changed()
+        assert "+25.0% time" in user.text("about").split("\n")[0]
+        assert "no differences" in user.text("about")
+
+
 async def test_with_one_run_or_none_it_says_what_to_do() -> None:
     bench = Bench()
     async with shown(lambda app: CompareScreen(app, bench)) as user:

@@ -94,6 +94,20 @@ async def test_progress_moves_in_place_and_the_cursor_stays_on_its_job() -> None
         assert "5 candidates" in user.text("rows")
 
 
+async def test_progress_is_drawn_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(some_jobs())
+    async with shown(lambda app: JobsScreen(app, bench)) as user:
+        running = bench.jobs[2].job
+        assert running is not None
+        for later, done, told in ((1.0, 43, "43%"), (1.5, 44, "43%"), (2.0, 45, "45%")):
+            moment = NOW + later
+            monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda now=moment: now))
+            running.progressed("search", done, 100)
+            user.screen.progress_changed()
+            await user.pilot.pause()
+            assert told in user.lines()[2]
+
+
 async def test_x_cancels_the_job_under_the_cursor_only_while_it_runs_or_waits() -> None:
     bench = Bench(some_jobs())
     async with shown(lambda app: JobsScreen(app, bench)) as user:
