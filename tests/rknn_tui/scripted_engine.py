@@ -4,6 +4,9 @@
 it is cancelled. Building `slow.onnx` goes on until it is cancelled, `steady.onnx` for ten seconds with ten reports in
 each, `stuck.onnx` ignores the cancel, `deadly.onnx` ends the process. A search of `long-N.onnx` goes on until it is
 cancelled. Each float16 layer brings the outputs' cosine a little nearer to 1; layer 9 cannot be wished for.
+
+`graph-N.onnx` is a graph of N layers with skips, splits and joins, where every layer has a share of the error, and
+where float16 for one brings the REACH layers after it nearer to 1; `steady` and `long` in its name do as above.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +52,9 @@ from engine.summaries import (
     TuneReport,
     TuneRun,
 )
+from tests.rknn_tui.made_up_graph import graph
 
+REACH = 40
 OPS = ("Conv", "Relu", "Add", "Concat", "MaxPool")
 
 
@@ -94,6 +99,7 @@ class ScriptedSession:
         self.wishes: dict[str, str] = {}
         self.ranges: dict[str, Any] = {}
         self.told = False
+        self.graph = False
 
     def load(
         self, path: str, inputs: Any = None, input_size_list: Any = None, outputs: Any = None, *, progress: Progress
@@ -108,12 +114,12 @@ class ScriptedSession:
             raise ModelError("is not an ONNX model", where=path, hint="export it again")
         if name == "dynamic.onnx" and not input_size_list:
             raise ConfigError("inputs have dynamic dimensions: 'x' [1, 3, ?, ?]", where="input_size_list")
-        found = re.search(r"layers-(\d+)", name)
-        count = int(found[1]) if found else 30
+        found = re.search(r"(layers|graph)-(\d+)", name)
+        count = int(found[2]) if found else 30
+        self.graph = bool(found) and found[1] == "graph"
+        layers = graph(count) if self.graph else tuple(map(layer, range(count)))
         tensor = TensorSummary("x", tuple(input_size_list[0]) if input_size_list else (1, 3, 8, 8), "float32", "nchw")
-        self.model = ModelSummary(
-            path, "onnx", 17, (tensor,), (tensor,), tuple(map(layer, range(count))), 123456, "rk3566"
-        )
+        self.model = ModelSummary(path, "onnx", 17, (tensor,), (tensor,), layers, 123456, "rk3566")
         self.precision = ""
         return self.summary()
 
@@ -136,7 +142,8 @@ class ScriptedSession:
             os._exit(7)
         if name == "stuck.onnx":
             time.sleep(60)
-        steps, seconds = {"slow.onnx": (1_000_000, 0.01), "steady.onnx": (100, 0.1)}.get(name, (10, 0.01))
+        steps, seconds = (1_000_000, 0.01) if name == "slow.onnx" else (10, 0.01)
+        steps, seconds = (100, 0.1) if "steady" in name else (steps, seconds)
         for step in range(steps):
             progress.step("calibrate", step + 1, steps)
             time.sleep(seconds)
@@ -186,12 +193,16 @@ class ScriptedSession:
         names = [one.name for one in self.model.layers]
         if unknown := [name for name in wishes if name not in names]:
             raise QuantizationError("the model has no such tensor", where=f"tensor {unknown[0]!r}")
-        if len(names) > 9 and names[9] in wishes:
+        if len(names) > 9 and names[9] in wishes and not self.graph:
             raise QuantizationError("cannot be wished for", where=f"tensor {names[9]!r}", hint="leave it out")
         if Path(self.model.path).name == "fragile.onnx" and wishes:
             os._exit(7)
         changed = [name for name in names if wishes.get(name) != self.wishes.get(name)]
-        if changed:
+        if self.graph:
+            places = [place for place, name in enumerate(names) if wishes.get(name) != self.wishes.get(name)]
+            after = {later for place in places for later in range(place, min(place + REACH, len(names)))}
+            changed = [names[place] for place in sorted(after)]
+        elif changed:
             changed += names[names.index(changed[-1]) : names.index(changed[-1]) + 8]
         self.wishes, self.ranges = wishes, ranges
         first, self.told = not self.told, True
@@ -204,11 +215,24 @@ class ScriptedSession:
             0.01 * len(wishes),
             0.01,
             quality(wishes) if self.live else None,
-            {name: ErrorPair(0.9995, 0.1) for name in dict.fromkeys(changed)} if self.live and errors else {},
+            self._errors(dict.fromkeys(changed)) if self.live and errors else {},
             tuple(dict.fromkeys(changed)),
             wishes,
             {name: (name,) for name in names} if first else {},
         )
+
+    def _errors(self, changed: Iterable[str]) -> dict[str, ErrorPair]:
+        assert self.model is not None
+        if not self.graph:
+            return {name: ErrorPair(0.9995, 0.1) for name in changed}
+        places = {one.name: one.index for one in self.model.layers}
+        raised = sorted(places[name] for name, wish in self.wishes.items() if wish == "float16")
+        found = {}
+        for name in changed:
+            place = places[name]
+            before = sum(place - REACH < other <= place for other in raised)
+            found[name] = ErrorPair(1 - (1 - cosine(place)) / (1 + 0.3 * before), 0.1)
+        return found
 
     def live_start(self, inputs: list[str], errors: bool = True, *, progress: Progress) -> LiveState:
         self.live, self.told = True, False
@@ -292,6 +316,13 @@ class ScriptedSession:
     def trace(self, inputs: list[str], *, progress: Progress) -> SourceMap:
         assert self.model is not None
         names = [one.name for one in self.model.layers]
+        if self.graph:
+            each = 1 / sum(1 + place % 13 for place in range(len(names)))
+            found = (
+                SourceShare("weights", name, name, "Conv", (0.1,), (1 + place % 13) * each)
+                for place, name in enumerate(names)
+            )
+            return SourceMap(("y",), tuple(found), quality({}), 1, 0.1)
         shares = (SourceShare("weights", names[3], names[3], "Conv", (0.1,), 0.6),)
         shares += (SourceShare("tensor", names[4], names[4], "Conv", (0.05,), 0.4),)
         return SourceMap(("y",), shares, quality({}), 1, 0.1)
