@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -67,7 +69,7 @@ class Workshop(App[int]):
         folder = settings.config_folder()
         self.settings, faults = settings.load(folder / "settings.yaml")
         self.keymap, key_faults = keymap.load(folder / "keys.yaml")
-        name = self.settings.theme
+        name = self.settings.theme_in(os.environ)
         if self.no_color and name not in ("ansi-dark", "ansi-light"):
             name = "ansi-dark"
         self.palette, theme_faults = palette.load(name)
@@ -100,9 +102,29 @@ class Workshop(App[int]):
         self._start.enter_context(self.batch_update())
 
     def on_mount(self) -> None:
-        leave_on_hangup(self.host.kill)
+        leave_on_hangup(self._hung_up)
         leave_on_terminate(self.exit)
         self._set_theme()
+
+    def _hung_up(self) -> None:
+        # In a thread of its own: the app's may be waiting for the terminal that is gone.
+        self.bench.keep_unsaved()
+        self.host.kill()
+
+    def _fatal_error(self) -> None:
+        """A fault of the program: edits are kept, and the terminal shows a sentence instead of a traceback."""
+        with contextlib.suppress(Exception):
+            self.bench.keep_unsaved()
+        log = settings.state_folder() / "crash.log"
+        where = f"; {log} has the details"
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(traceback.format_exc())
+        except OSError:
+            where = ""
+        kind, error, _ = sys.exc_info()
+        name = kind.__name__ if kind is not None else "error"
+        self.panic(f"rknn-tui ended by a fault of its own ({name}: {error}){where}. Unsaved edits are kept.")
 
     def tune_ready(self) -> None:
         """The first screen can show things: start the engine and open what was asked for."""
@@ -119,6 +141,7 @@ class Workshop(App[int]):
             self.choose_file()
 
     def on_unmount(self) -> None:
+        self.bench.keep_unsaved()
         self.host.kill()
 
     def _set_theme(self) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError
-from engine.summaries import Finding, LayerFacts, LayerSummary, LiveState, SourceMap, TuneReport
+from engine.summaries import CfgReading, Finding, LayerFacts, LayerSummary, LiveState, SourceMap, TuneReport
 from rknn_tui.dialogue import Notice, Question, Reply, notice_of
 from rknn_tui.job import Job
 from rknn_tui.job_records import CANCELLED, RUNNING, WAITING, JobRecord
 from rknn_tui.layer_values import LayerValues
+from rknn_tui.memory import Memory
 from rknn_tui.runs import Run
 from rknn_tui.tuning_bench import TuningBench
 
@@ -24,9 +25,55 @@ class Bench(TuningBench):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self.read_only = self.settings.read_only
+        self.memory = Memory(self, self.told, read_only=self.read_only, restore=self.settings.restore)
         self._records: list[JobRecord] = []
         self._counted = 0
         self.searches.begun, self.searches.over = self.job_begun, self.job_over
+
+    # What outlives the app
+
+    def opening(self, path: str) -> None:
+        """A model is about to be loaded."""
+        for notice in self.memory.opening(path, self.given):
+            self.told(notice)
+
+    def request_done(self, job: Job, params: Mapping[str, Any], value: Any) -> None:
+        """A request of a job ended well."""
+        if isinstance(value, CfgReading):
+            self.memory.started_with(self.editing.state)
+        self.memory.done(job, params, value)
+
+    def edits_changed(self, step: str) -> None:
+        self.memory.edited(step)
+        super().edits_changed(step)
+
+    def edits_ready(self) -> None:
+        """A built model can be edited: bring back what was never saved."""
+        self.told(self.memory.recovered())
+
+    def cfg_saved(self, path: str) -> None:
+        super().cfg_saved(path)
+        self.memory.note("save", cfg=path)
+        self.memory.drop_unsaved()
+        self.memory.keep_project()
+
+    def tune_asked(self, wish: Mapping[str, Any]) -> None:
+        self.memory.note("tune", dataset=self.dataset, **wish)
+
+    def exported(self, path: str) -> None:
+        self.memory.note("export", path=path)
+
+    def write_script(self, path: str) -> Reply:
+        return self.memory.write_script(path)
+
+    def keep_unsaved(self) -> None:
+        """Write down what is not saved, in any thread."""
+        self.memory.keep_unsaved()
+
+    def closed(self) -> None:
+        self.memory.drop_unsaved()
+        self.memory.leaving()
 
     # What the charts show
 

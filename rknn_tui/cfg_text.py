@@ -91,6 +91,17 @@ class CfgText:
         text = self.text
         self._start("cfg_read", {"text": text}, lambda value: self._took_reading(value, text, group))
 
+    def recover(self, text: str, path: str) -> None:
+        """Go on with a text of an earlier start that was never saved."""
+
+        def take() -> None:
+            self.type(text)
+            self.path = path
+            self.read()
+            self._hearer.text_changed()
+
+        self.bring_up_to_date(take)
+
     def step_back(self, text: str) -> None:
         """The text is what it was before or after a change by hand that was undone or redone."""
         self.text, self._unread, self.faults = text, False, ()

@@ -13,7 +13,8 @@ SECONDS_BEFORE_ESTIMATE = 1.0
 
 @dataclasses.dataclass
 class Job:
-    """Requests that run one after the other under one name; `number` is the running one's.
+    """Requests that run one after the other under one name; `number`, `method` and `params` are the
+    running one's.
 
     `done` of `total` steps of `stage` are finished; `total` is 0 when unknown. Times are those of `time.monotonic`.
     """
@@ -22,6 +23,7 @@ class Job:
     steps: list[tuple[str, dict[str, Any]]]
     number: int = 0
     method: str = ""
+    params: dict[str, Any] = dataclasses.field(default_factory=dict)
     stage: str = ""
     done: int = 0
     total: int = 0

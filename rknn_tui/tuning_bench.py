@@ -245,6 +245,8 @@ class TuningBench(Workbench):
         if topic == "open_cfg" and text:
             self.text.open(_file_path(text))
             return None
+        if topic == "journal" and text:
+            return self.write_script(_file_path(text))
         if topic == "config" and text:
             return self._read_config(_file_path(text))
         if topic in ("dataset", "sample") and text and question.subject in ("tune", "trace", "lint"):
@@ -255,8 +257,9 @@ class TuningBench(Workbench):
     def tune_asked(self, wish: Mapping[str, Any]) -> None:
         """A search begins."""
 
-    def edited(self, step: str) -> None:
-        """Other edits are in force."""
+    def write_script(self, path: str) -> Reply:
+        """Write what was done as a journal that can be replayed."""
+        raise NotImplementedError
 
     def _read_config(self, path: str) -> Reply:
         from engine.cli_options import read_config_file

@@ -88,6 +88,7 @@ class Workbench:
         self._building: dict[str, Any] = {}
         self._built_with: dict[str, Any] | None = None
         self._again: dict[str, Any] | None = None
+        self.given = dict(options)
         self.load_options = {key: options.get(key) for key in ("inputs", "input_size_list", "outputs")}
         self.config: dict[str, Any] = dict(options.get("config") or {})
         self.path = ""
@@ -135,9 +136,23 @@ class Workbench:
             self.load_options = dict.fromkeys(self.load_options)
             self.sample = self.dataset = None
             self._suggested, self.float16, self.batch = "", False, 1
+            self.given = {}
         self.path = path
+        self.opening(path)
         refusal = self._restart() if self.died else self._load()
         return Notice(f"settings kept from before: {', '.join(kept)}", "warning") if kept else refusal
+
+    def opening(self, path: str) -> None:
+        """A model is about to be loaded."""
+
+    def request_done(self, job: Job, params: Mapping[str, Any], value: Any) -> None:
+        """A request of a job ended well."""
+
+    def edits_ready(self) -> None:
+        """A built model can be edited."""
+
+    def exported(self, path: str) -> None:
+        """A package was written."""
 
     def _load(self) -> Reply:
         self._forget()
@@ -322,11 +337,14 @@ class Workbench:
         """Take in a request's end, start the job's next step, and return what to tell or ask."""
         if error is None:
             self._take(job, value)
+            self.request_done(job, job.params, value)
             if job.steps and not job.cancelling:
                 self._next(job)
                 return []
             self.job = None
             replies = outcome(self, job, value)
+            if job.name == "export":
+                self.exported(str(value))
             if job.name == "load" and self._again is not None:
                 params, self._again = self._again, None
                 return [*replies, self._build(params, "build again")]
@@ -382,6 +400,8 @@ class Workbench:
         if self.kept is not None and self.editing.ready:
             kept, self.kept = self.kept, None
             self.editing.do("edits kept from before", dataclasses.replace(kept, biases=""))
+        if self.editing.ready:
+            self.edits_ready()
 
     def without_model(self) -> Notice:
         """What to say where a model is wanted and none is there."""
@@ -416,7 +436,7 @@ class Workbench:
         """A job ended: 'done', 'failed' or 'cancelled', and what it came to."""
 
     def _next(self, job: Job) -> None:
-        job.method, params = job.steps.pop(0)
+        job.method, job.params = job.steps.pop(0)
         job.progressed("", 0, 0)
 
         def answer(value: Any, error: EngineError | None) -> None:
@@ -430,7 +450,7 @@ class Workbench:
             if self.view is not None:
                 self.view.job_ended(value, replies)
 
-        job.number = self.calls.start(job.method, params, answer)
+        job.number = self.calls.start(job.method, job.params, answer)
 
     # What editing, text and searches tell
 

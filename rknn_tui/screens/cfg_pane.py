@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SECONDS_BEFORE_READING = 0.2
 """What is typed is looked at once the fingers rest."""
+SECONDS_BEFORE_KEEPING = 1.0
+"""Edits are written down at most once in that time."""
 
 
 class CfgPane(Asking):
@@ -35,6 +37,7 @@ class CfgPane(Asking):
     bench: Bench
     _editor: CfgEditor | None = None
     _reading: Timer | None = None
+    _keeping: Timer | None = None
     _group = ""
     _groups = 0
 
@@ -175,7 +178,7 @@ class CfgPane(Asking):
 
     def edits_changed(self, step: str) -> None:
         """The graph was edited: the text follows where it is seen."""
-        self.bench.edited(step)
+        self.unsaved_changed()
         if self.has_class("editing"):
             self.bench.text.bring_up_to_date(self._show_text)
             self.show_cfg_title()
@@ -188,6 +191,7 @@ class CfgPane(Asking):
         if self._reading is not None:
             self._reading.stop()
         self._reading = self.set_timer(SECONDS_BEFORE_READING, self._read)
+        self.unsaved_changed()
         self.show_cfg_title()
 
     def _read(self) -> None:
@@ -207,6 +211,15 @@ class CfgPane(Asking):
 
     def on_cfg_editor_refused(self) -> None:
         self.tell(Notice("opened read-only: the cfg cannot be edited", "warning"))
+
+    def unsaved_changed(self) -> None:
+        """What is not saved is kept for the next start, soon."""
+        if self._keeping is None:
+            self._keeping = self.set_timer(SECONDS_BEFORE_KEEPING, self._keep)
+
+    def _keep(self) -> None:
+        self._keeping = None
+        self.bench.keep_unsaved()
 
     def follow_in_text(self, layer: LayerSummary) -> None:
         """The graph's cursor rests on a layer: the text shows its line."""
