@@ -37,7 +37,7 @@ class CandidatesBench(Protocol):
     def in_force(self) -> int | None: ...
     @property
     def search_job(self) -> Job | None:
-        """The search that runs."""
+        """What runs beside the job: 'tune' or another search."""
 
     def preview_candidate(self, index: int) -> Reply:
         """Put the candidate's edits in force for now."""
@@ -92,7 +92,8 @@ class CandidatesScreen(RowScreen):
     def table(self) -> Table:
         report, in_force = self._bench.tune_report, self._bench.in_force
         if report is None:
-            searching = self._bench.search_job is not None
+            job = self._bench.search_job
+            searching = job is not None and job.name == "tune"
             start = f"{self.keymap.shown('tune')} on the layers' screen searches for a repair"
             return Table(
                 (),

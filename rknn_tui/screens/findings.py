@@ -26,7 +26,7 @@ class FindingsBench(Protocol):
     def findings(self) -> Sequence[Finding] | None: ...
     @property
     def search_job(self) -> Job | None:
-        """The search or lint that runs."""
+        """What runs beside the job: 'lint' or another search."""
 
     def go_to_layer(self, name: str) -> Reply:
         """Put the tune screen's cursor on the layer; a warning where there is none of that name."""
@@ -63,7 +63,8 @@ class FindingsScreen(RowScreen):
 
     def table(self) -> Table:
         findings = self._bench.findings or ()
-        if self._bench.search_job is not None:
+        job = self._bench.search_job
+        if job is not None and job.name == "lint":
             empty = "looking for what costs accuracy"
         elif self._bench.findings is None:
             start = f"{self.keymap.shown('lint')} on the layers' screen looks for what costs accuracy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -47,6 +48,7 @@ class RowScreen(WorkScreen):
     def __init__(self, app: Workshop) -> None:
         super().__init__(app)
         self._rest: Timer | None = None
+        self._held = contextlib.ExitStack()
 
     def compose_body(self) -> ComposeResult:
         yield TextLines(self.palette, id="columns")
@@ -72,7 +74,13 @@ class RowScreen(WorkScreen):
         return []
 
     def on_mount(self) -> None:
+        # Textual paints a new screen three times until its styles and sizes are settled: hold that back.
+        self._held.enter_context(self.app.batch_update())
+        self.call_after_refresh(self.call_after_refresh, self._held.close)
         self._choose_layout(self.app.size)
+
+    def on_unmount(self) -> None:
+        self._held.close()
 
     def on_resize(self, event: events.Resize) -> None:
         self._choose_layout(event.size)
