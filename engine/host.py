@@ -296,9 +296,9 @@ def run(factory: SessionFactory) -> None:
 
 
 def _session() -> Any:
-    from engine.session_live import LiveSession
+    from engine.session_hybrid import HybridSession
 
-    return LiveSession()
+    return HybridSession()
 
 
 def main() -> None:

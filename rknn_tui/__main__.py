@@ -17,6 +17,8 @@ from engine.cli_verbs import VERBS, Parser
 from engine.errors import FileError, nearest
 
 PROGRAM = "rknn-tui"
+DEFAULT_TARGET = "rk3566"
+"""What `Config` takes where nothing is said."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,6 +59,10 @@ def _open(words: list[str]) -> int:
         raise UsageError(f"unknown command {first!r}", hint=nearest(first, VERBS))
     model = arguments.model[0] if arguments.model else None
     options = job_options(arguments).to_mapping()
+    if arguments.target is None and options["config"]["target_platform"] == DEFAULT_TARGET:
+        # Nobody asked for it: the model's project may know another.
+        del options["config"]["target_platform"]
+    options["read_only"] = arguments.read_only
     if model is not None and not Path(model).is_file():
         if Path(model).is_dir():
             raise FileError("is a folder, not a file", where=model, hint="name a file in it")
@@ -92,6 +98,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("model", nargs="*", metavar="MODEL", help="an .onnx model or package to open")
     parser.add_argument("--version", action="store_true", help="print the version")
+    parser.add_argument("--read-only", action="store_true", help="write nothing beside the model")
     add_job_arguments(parser)
     return parser
 

@@ -25,7 +25,7 @@ class Bench(TuningBench):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.read_only = self.settings.read_only
+        self.read_only = self.settings.read_only or bool(self.given.get("read_only"))
         self.memory = Memory(self, self.told, read_only=self.read_only, restore=self.settings.restore)
         self._records: list[JobRecord] = []
         self._counted = 0
@@ -48,9 +48,16 @@ class Bench(TuningBench):
         self.memory.edited(step)
         super().edits_changed(step)
 
-    def edits_ready(self) -> None:
-        """A built model can be edited: bring back what was never saved."""
-        self.told(self.memory.recovered())
+    def edits_ready(self) -> Reply:
+        """A built model can be edited: bring back what was never saved, or say that a cfg was."""
+        if self.summary is not None and self.summary.framework == "hybrid":
+            self.text.open(str(Path(self.path).with_suffix(".quantization.cfg")))
+        if reply := self.memory.recovered():
+            return reply
+        saved = self.memory.saved_cfg
+        if saved and not self.text.path and Path(saved).is_file():
+            return Notice(f"{Path(saved).name} was saved for this model: {self._key('open_cfg')} reads it")
+        return None
 
     def cfg_saved(self, path: str) -> None:
         super().cfg_saved(path)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-MODEL_SUFFIXES = (".onnx", ".rknn")
+MODEL_SUFFIXES = (".onnx", ".rknn", ".model")
 DATASET_SUFFIXES = (".txt",)
 CONFIG_SUFFIXES = (".yaml", ".yml")
 CFG_SUFFIXES = (".quantization.cfg", ".cfg")

@@ -31,8 +31,10 @@ class Memory:
         self._recovery: Recovery | None = None
         self._journal = journal.Journal(None)
         self._found: Recovered | None = None
+        self._opened: list[tuple[str, dict[str, Any]]] = []
         self._before = EditState()
         self._steps = 0
+        self.saved_cfg: str | None = None
 
     # A model comes and goes
 
@@ -60,8 +62,6 @@ class Memory:
         bench.config = {**known.config, **bench.config}
         self.saved_cfg = known.cfg
 
-    saved_cfg: str | None = None
-
     def leaving(self) -> None:
         """The model goes: what it was is written down already, or not wanted."""
         self._recovery = None
@@ -72,13 +72,16 @@ class Memory:
     def done(self, job: Job, params: Mapping[str, Any], value: Any) -> None:
         """A request of a job ended well."""
         bench = self._bench
-        if isinstance(value, ModelSummary) and job.method == "load":
-            loaded = {name: params.get(name) for name in ("inputs", "input_size_list", "outputs")}
-            self._opened: list[tuple[str, dict[str, Any]]] = [
-                ("open", {"model": str(Path(bench.path).absolute()), **loaded}),
-            ]
+        if isinstance(value, ModelSummary) and job.name == "load":
+            path = Path(bench.path).absolute()
+            arguments: dict[str, Any] = {"model": str(path)}
+            if value.framework == "hybrid":
+                arguments["cfg"] = str(path.with_suffix(".quantization.cfg"))
+            else:
+                arguments |= {name: bench.load_options.get(name) for name in ("inputs", "input_size_list", "outputs")}
+            self._opened = [("open", arguments)]
             self._start(EditState())
-        elif isinstance(value, BuildSummary):
+        elif isinstance(value, BuildSummary) and job.method == "build":
             self._flush()
             if bench.config:
                 self.note("config", settings=bench.config)
@@ -98,8 +101,6 @@ class Memory:
         for verb, arguments in self._opened:
             self.note(verb, **arguments)
         self._opened = []
-
-    _opened: list[tuple[str, dict[str, Any]]] = []  # noqa: RUF012, replaced and never changed
 
     def _start(self, state: EditState) -> None:
         self._before, self._steps = state, 0

@@ -148,16 +148,22 @@ class Workbench:
     def request_done(self, job: Job, params: Mapping[str, Any], value: Any) -> None:
         """A request of a job ended well."""
 
-    def edits_ready(self) -> None:
-        """A built model can be edited."""
+    def edits_ready(self) -> Reply:
+        """A built model can be edited for the first time: what there is to say of it."""
 
     def exported(self, path: str) -> None:
         """A package was written."""
 
     def _load(self) -> Reply:
         self._forget()
+        settings = ("configure", {"config": self.config, "reset": True})
+        path = Path(self.path)
+        if path.suffix == ".model" and path.with_suffix(".data").is_file():
+            names = (path, path.with_suffix(".data"), path.with_suffix(".quantization.cfg"))
+            files = dict(zip(("model_input", "data_input", "model_quantization_cfg"), map(str, names), strict=True))
+            return self._start("load", settings, ("hybrid_step2", files), ("summary", {}))
         params = {"path": self.path} | {key: value for key, value in self.load_options.items() if value}
-        return self._start("load", ("configure", {"config": self.config, "reset": True}), ("load", params))
+        return self._start("load", settings, ("load", params))
 
     def build_int8(self) -> Reply:
         """Quantize; asks for the dataset when none is known. Precisions that were wished for are wished again."""
@@ -343,6 +349,8 @@ class Workbench:
                 return []
             self.job = None
             replies = outcome(self, job, value)
+            if job.name.startswith("build") or (job.name == "load" and self.editing.ready):
+                replies = [*replies, *([reply] if (reply := self.edits_ready()) is not None else [])]
             if job.name == "export":
                 self.exported(str(value))
             if job.name == "load" and self._again is not None:
@@ -368,16 +376,17 @@ class Workbench:
     def _take(self, job: Job, value: Any) -> None:
         if isinstance(value, ModelSummary):
             self.summary = value
-            if job.method == "load" and value.built:
+            if job.name == "load" and value.built:
                 # A package brings its own settings.
                 self.built_target = self.config["target_platform"] = value.target
-            if job.method == "load" and value.built not in ("", "float16"):
+            if job.name == "load" and value.built not in ("", "float16"):
                 job.steps.append(("edits", {}))
             elif job.name.startswith("build"):
                 self._begin_edits(value)
         elif isinstance(value, BuildSummary):
             self.build, self.built_target, self.report = value, self.target, None
-            self._built_with = self._building
+            if job.method == "build":
+                self._built_with = self._building
         elif isinstance(value, CfgReading) and self.summary is not None:
             self.editing.begin_with(self.summary, value)
             self._take_kept()
@@ -400,8 +409,6 @@ class Workbench:
         if self.kept is not None and self.editing.ready:
             kept, self.kept = self.kept, None
             self.editing.do("edits kept from before", dataclasses.replace(kept, biases=""))
-        if self.editing.ready:
-            self.edits_ready()
 
     def without_model(self) -> Notice:
         """What to say where a model is wanted and none is there."""

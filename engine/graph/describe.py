@@ -64,9 +64,7 @@ def describe_layers(
         tensor = describe_tensor(value)
         kept = precision(tensor.name) if precision is not None else ""
         found.append(
-            LayerSummary(
-                len(found), tensor.name, "Input", (), tensor.shape, tensor.dtype, kept, outputs=(tensor.name,)
-            )
+            LayerSummary(len(found), tensor.name, "Input", (), tensor.shape, tensor.dtype, kept, outputs=(tensor.name,))
         )
     for layer in layers:
         made_by.update(dict.fromkeys(layer.outputs, layer.name))
