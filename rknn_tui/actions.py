@@ -125,7 +125,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("restart", "start the engine again after it ended, or load the model again", ("r",), "again"),
     Action("commands", "find and run a command", (":", "ctrl+p"), places=_ALL),
     Action("keys", "list the keys of this pane, searchable", ("?", "f1"), "keys", _ALL),
-    Action("back", "one step back: close a question, a message, the filter, a screen", ("escape",), places=_ALL),
+    Action("back", "one step back: close a question, a message, the filter, a screen", ("escape",), "back", _ALL),
     Action("quit", "leave", ("q", "ctrl+q"), "quit", _ALL),
 )
 

@@ -28,7 +28,7 @@ from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
 from rknn_tui.pieces import Line
 from rknn_tui.runs import Run
 from rknn_tui.screens.base import WorkScreen
-from rknn_tui.screens.choose import ChooseScreen, OpenScreen, PickScreen
+from rknn_tui.screens.choose import ChooseScreen, OpenScreen, PickScreen, RecentFile
 from rknn_tui.screens.tune import TuneScreen
 from rknn_tui.symbols import wrap
 from rknn_tui.widgets.marked_list import MarkedList
@@ -171,7 +171,8 @@ class Workshop(App[int]):
             elif not self.bench.path:
                 self.tune.tell(Notice(f"no model is open: {self.keymap.shown('open')} opens one"))
 
-        self.push_screen(OpenScreen(self.palette, self.symbols), opened)
+        recent = [RecentFile(one.path, one.opened) for one in settings.recent()]
+        self.push_screen(OpenScreen(self.palette, self.symbols, recent), opened)
 
     # Screens
 
@@ -282,8 +283,11 @@ class Workshop(App[int]):
         )
 
     def loaded(self, path: str) -> None:
-        """A model was loaded: it is offered again next time."""
+        """A model was loaded: it is offered again next time, and what was of another one goes."""
         settings.remember_file(path)
+        if self.is_screen_installed("compare"):
+            compare: Any = self.get_screen("compare")
+            compare.forget()
 
     # Copying, looks, leaving
 

@@ -117,7 +117,7 @@ class WorkScreen(Screen[None]):
 
 def place_keys(keymap: Keymap, place: str, width: int) -> Line:
     """The labelled actions of a screen with their keys, as many as fit; the way to all keys and out always do."""
-    always = ("keys", "quit")
+    always = ("back", "keys", "quit")
     room = width - 2 - sum(len(keymap.first(name)) + len(name) + 3 for name in always)
     line: list[Piece] = []
     for action in ACTIONS:

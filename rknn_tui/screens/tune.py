@@ -252,6 +252,7 @@ class TuneScreen(TuneActions):
     def on_step_ended(self, message: StepEnded) -> None:
         self.bench.calls.ended(message.number, message.value, message.error)
         self.show_status()
+        self.app.numbers_changed()
 
     def on_engine_ended(self, message: EngineEnded) -> None:
         self.told(self.bench.died_of(message.error))
