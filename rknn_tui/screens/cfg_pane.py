@@ -142,6 +142,8 @@ class CfgPane(Asking):
                 editor.patch(text.text, follow=self.editing_text)
             else:
                 editor.show(text.text)
+                if (layer := self.graph.current) is not None:
+                    editor.go_to(layer.name)
         editor.set_faults(text.faults)
         self.show_cfg_title()
 

@@ -22,6 +22,7 @@ from rknn_tui.pieces import Line, length
 from rknn_tui.runs import Run
 from rknn_tui.screens.tune_actions import TuneActions
 from rknn_tui.status import job_line, key_line, status_line
+from rknn_tui.widgets.chart import ChartView
 from rknn_tui.widgets.graph_view import GraphView
 from rknn_tui.widgets.layer_detail import detail_lines
 from rknn_tui.widgets.prompt import Prompt
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 LEAST_WIDTH, LEAST_HEIGHT = 60, 16
 WIDE = 120
 """Cells from which the detail and the cfg stand beside the table."""
+ROOMY_WIDTH, ROOMY_HEIGHT = 140, 36
+"""From this size on the accuracy by layer is drawn below the detail."""
 LOW = 20
 """Lines below which the detail keeps to two."""
 SECONDS_OF_REST = 0.3
@@ -73,6 +76,7 @@ class TuneScreen(TuneActions):
                 yield GraphView(self.palette, self.symbols, limit=settings.cosine_limit, bar_from=settings.bar_from)
             with Container(id="side"):
                 yield TextLines(self.palette, id="detail")
+                yield ChartView(self.palette, self.symbols, id="chart")
                 with Container(id="cfg"):
                     yield TextLines(self.palette, id="cfg-title")
         yield TextLines(self.palette, id="message")
@@ -101,6 +105,7 @@ class TuneScreen(TuneActions):
         self.set_class(size.width < LEAST_WIDTH or size.height < LEAST_HEIGHT, "small")
         self.set_class(size.width >= WIDE, "wide")
         self.set_class(size.height < LOW, "low")
+        self.set_class(size.width >= ROOMY_WIDTH and size.height >= ROOMY_HEIGHT, "roomy")
 
     # What is shown
 
@@ -112,6 +117,7 @@ class TuneScreen(TuneActions):
         self.show_header()
         self.show_status()
         self.show_detail()
+        self.show_chart()
         self.show_cfg_title()
         self.show_message()
 
@@ -139,6 +145,15 @@ class TuneScreen(TuneActions):
         area = self.line("detail")
         seen = area.display and area.size.width
         area.show(self._detail(area.size.width, area.size.height) if seen else [])
+
+    def show_chart(self) -> None:
+        """The accuracy by layer, where there is room for it and something is known."""
+        view = self.query_one("#chart", ChartView)
+        view.display = bool(self.has_class("roomy") and not self.has_class("editing") and self.bench.editing.errors)
+        if view.display:
+            from rknn_tui.charting.builders import CHARTS
+
+            view.show(CHARTS["cosine"](self.bench, self.graph.limit))
 
     def all_of_layer(self, width: int) -> list[str]:
         """All that is known of the layer under the cursor, as lines of text."""
@@ -173,6 +188,7 @@ class TuneScreen(TuneActions):
 
     def _rested(self) -> None:
         self.show_detail()
+        self.show_chart()
         layer = self.graph.current
         if layer is None or not self.bench.editing.ready or not self.bench.idle:
             return
