@@ -44,9 +44,18 @@ def _on_terminal() -> bool:
 def _open_demo() -> int:
     from engine import demo
     from engine.config import Config
+    from rknn_tui.settings import state_folder
 
     config = Config.from_mapping({"mean_values": [list(demo.MEAN)], "std_values": [list(demo.STD)]})
-    return _run_app(str(demo.MODEL), JobOptions(config, dataset=str(demo.DATASET)).to_mapping())
+    options = JobOptions(config, dataset=str(demo.DATASET)).to_mapping()
+    # A copy: what is kept beside a model has no place in the program's own folder.
+    model = state_folder() / "demo" / demo.MODEL.name
+    try:
+        model.parent.mkdir(parents=True, exist_ok=True)
+        model.write_bytes(demo.MODEL.read_bytes())
+    except OSError:
+        model, options["read_only"] = demo.MODEL, True
+    return _run_app(str(model), options)
 
 
 def _open(words: list[str]) -> int:
