@@ -25,6 +25,7 @@ from rknn_tui.clipboard import LARGEST_FOR_TERMINALS, write_clip
 from rknn_tui.dialogue import Notice, Question, Reply, counted
 from rknn_tui.hangup import leave_on_hangup, leave_on_terminate
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
+from rknn_tui.painting import exact
 from rknn_tui.pieces import Line
 from rknn_tui.runs import Run
 from rknn_tui.screens.base import WorkScreen
@@ -139,6 +140,9 @@ class Workshop(App[int]):
             self.tune.tell(self.bench.open(self._path))
         else:
             self.choose_file()
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        super()._display(screen, exact(renderable))
 
     def on_unmount(self) -> None:
         self.bench.keep_unsaved()
