@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from engine.errors import EngineError, QuantizationError
+from engine.errors import QuantizationError
 from engine.history import EditState
 from engine.summaries import (
     CfgReading,
@@ -20,25 +19,12 @@ from engine.summaries import (
 from rknn_tui.dialogue import Notice, Reply
 from rknn_tui.editing import Editing
 from rknn_tui.layer_values import LayerValues
+from tests.rknn_tui.stand_in_calls import StandInCalls
 
 
-class StandInCalls:
-    """Takes requests, and is told when and how to answer them."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, Any], Any]] = []
-
-    def start(self, method: str, params: dict[str, Any], answer: Any) -> int:
-        self.asked.append((method, params, answer))
-        return len(self.asked)
-
-    def answer(self, value: Any = None, error: EngineError | None = None) -> None:
-        self.asked[-1][2](value, error)
-
-    @property
-    def wishes(self) -> Mapping[str, str]:
-        wishes: Mapping[str, str] = self.asked[-1][1]["wishes"]
-        return wishes
+def asked_wishes(calls: StandInCalls) -> Mapping[str, str]:
+    wishes: Mapping[str, str] = calls.asked[-1][1]["wishes"]
+    return wishes
 
 
 class Hearer:
@@ -98,7 +84,7 @@ def test_a_key_changes_the_row_at_once_and_asks_the_engine() -> None:
     assert editing.set_precision([LAYERS[1]], "float16") is None
     assert hearer.changes[-1]["b"] == LayerValues("float16", wished="float16", changed=True)
     assert editing.pending
-    assert calls.wishes == {"b_inner": "float16", "b": "float16"}, "with the tensors within the layer"
+    assert asked_wishes(calls) == {"b_inner": "float16", "b": "float16"}, "with the tensors within the layer"
     calls.answer(state(b="float16"))
     assert not editing.pending
     assert editing.values(["b"])["b"].entire == 0.9
@@ -113,7 +99,7 @@ def test_keys_that_come_faster_than_the_engine_answers_are_sent_as_one_change() 
     assert len(calls.asked) == sent + 1
     calls.answer(state(a="float16"))
     assert len(calls.asked) == sent + 2
-    assert set(calls.wishes) >= {"a", "b", "c", "c2", "d"}
+    assert set(asked_wishes(calls)) >= {"a", "b", "c", "c2", "d"}
     calls.answer(state(b="float16"))
     assert not editing.pending
     assert len(calls.asked) == sent + 2
@@ -174,7 +160,7 @@ def test_wishes_survive_another_build_of_the_same_layers() -> None:
     editing.begin(model())
     assert editing.state.wishes == {"a_inner": "float16", "a": "float16"}
     assert editing.state.ranges == {}
-    assert calls.wishes == editing.state.wishes
+    assert asked_wishes(calls) == editing.state.wishes
     editing.undo()
     assert editing.state == EditState()
 
@@ -183,7 +169,7 @@ def test_a_package_brings_its_own_wishes_as_saved_ones() -> None:
     calls, hearer = StandInCalls(), Hearer()
     editing = Editing(calls, hearer)  # type: ignore[arg-type]
     editing.begin_with(model(), CfgReading({"a": "float16"}, {}))
-    assert calls.wishes == {"a": "float16"}
+    assert asked_wishes(calls) == {"a": "float16"}
     assert editing.history.unsaved == 0
     editing.set_precision([LAYERS[0]], "")
     assert editing.history.unsaved == 1
