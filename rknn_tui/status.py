@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.cells import cell_len
+
 from rknn_tui.actions import BY_ID
 from rknn_tui.bars import digits
 from rknn_tui.dialogue import counted
@@ -15,47 +17,55 @@ from rknn_tui.tuning_bench import TuningBench
 JOB_CELLS = 26
 """Kept for a running job at the right end, so that its progress never moves what stands left of it."""
 NARROW = 64
-"""Screens with fewer cells: the program's name gives its place to what is known of the model."""
+"""Screens with fewer cells never show the program's name; wider ones do where all else has room."""
+PROGRAM = " rknn-tui "
+LEAST_NAME = 12
+"""Cells that a model's name keeps, whatever else there is to say."""
 
 
 def status_line(bench: TuningBench, shown: int, total: int, marked: int, width: int, symbols: Symbols) -> Line:
-    """File, target, build state, the outputs' cosine now and as saved, estimated time, unsaved edits, warnings, marks
-    and filtered layers, beside what `job_line` takes."""
-    cells = width - length(job_line(bench, width, symbols))
-    facts: list[Piece] = [(bench.target, "text"), _built(bench), *_edits(bench)]
-    if bench.report is not None and bench.report.warnings:
-        facts.append((counted(len(bench.report.warnings), "warning"), "warning"))
-    if shown != total:
-        facts.append((f"{shown}/{total} layers", "warning"))
-    if marked:
-        facts.append((f"{marked} marked", "mark"))
-    start = " rknn-tui " if width >= NARROW and cells >= NARROW + JOB_CELLS // 2 else " "
-    rest = sum(len(text) + 2 for text, _ in facts)
+    """File, target, build state, the outputs' cosine now and as saved, unsaved edits, estimated time, filtered layers,
+    marks and warnings, beside what `job_line` takes; where room is short, what matters least for an edit gives way."""
+    cells = width - length(job_line(bench, width, symbols)) - 1
     name = drawable(Path(bench.path).name or "no model", symbols)
-    room = max(cells - rest - len(start) - 2, 12)
-    line: list[Piece] = [(start, "muted"), (fit(name, min(len(name), room), symbols, keep_end=True), "title")]
-    for text, role in facts:
-        if length(line) + 2 + len(text) < cells:
-            line += [("  ", "text"), (text, role)]
+    facts = _facts(bench, shown, total, marked)
+    room, kept = cells - 1 - min(cell_len(name), LEAST_NAME), set()
+    for place in sorted(range(len(facts)), key=lambda place: facts[place][0]):
+        if (taken := 2 + len(facts[place][1])) <= room:
+            room -= taken
+            kept.add(place)
+    room += min(cell_len(name), LEAST_NAME)
+    whole = len(kept) == len(facts) and len(PROGRAM) - 1 + cell_len(name) <= room
+    shown_name = fit(name, max(min(cell_len(name), room), 1), symbols, keep_end=True)
+    line: list[Piece] = [(PROGRAM if whole and width >= NARROW else " ", "muted"), (shown_name, "title")]
+    for place in sorted(kept):
+        line += [("  ", "text"), facts[place][1:]]
     return line
 
 
-def _edits(bench: TuningBench) -> list[Piece]:
-    """The outputs' cosine, what it was when saved, and what the edits cost. `~` is an estimate, or an old number."""
-    editing = bench.editing
-    cosine = bench.output_cosine
-    unsaved = bench.unsaved
-    facts: list[Piece] = []
+def _facts(bench: TuningBench, shown: int, total: int, marked: int) -> list[tuple[int, str, str]]:
+    """What there is to say beside the file: how soon it gives way (the highest number first), a text and its role.
+
+    `~` is an estimate, or an old number.
+    """
+    editing, cosine, report = bench.editing, bench.output_cosine, bench.report
+    facts = [(5, bench.target, "text"), (4, *_built(bench))]
     if cosine is not None:
         pending = editing.pending and editing.live
         now = editing.estimate if pending and editing.estimate is not None else cosine
         saved = editing.saved_quality
         before = f"{digits(saved.cosine)}>" if saved is not None and digits(saved.cosine) != digits(cosine) else ""
-        facts.append((f"cos {before}{digits(now)}{'~' if pending else ''}", "text"))
-    if unsaved:
-        facts.append((f"*{unsaved}", "changed"))
+        facts.append((0, f"cos {before}{digits(now)}{'~' if pending else ''}", "text"))
+    if bench.unsaved:
+        facts.append((1, f"*{bench.unsaved}", "changed"))
     if abs(editing.extra) >= 0.0005:
-        facts.append((f"{editing.extra:+.1%} time est", "text"))
+        facts.append((6, f"{editing.extra:+.1%} time est", "text"))
+    if shown != total:
+        facts.append((2, f"{shown}/{total} layers", "warning"))
+    if marked:
+        facts.append((3, f"{marked} marked", "mark"))
+    if report is not None and report.warnings:
+        facts.append((7, counted(len(report.warnings), "warning"), "warning"))
     return facts
 
 
