@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from engine.errors import EngineError
+from engine.errors import Cancelled, EngineError
 from engine.history import EditState
 from engine.summaries import LayerFacts
 from rknn_tui.calls import Calls
@@ -22,6 +22,7 @@ class Facts:
         self._for: tuple[str, EditState] | None = None
         self._measured = False
         self._asked: int | None = None
+        self._next: tuple[str, Callable[[], object]] | None = None
 
     @property
     def latest(self) -> LayerFacts | None:
@@ -36,17 +37,25 @@ class Facts:
         """Whether what other precisions would give is known as well."""
         return self._measured and self.of(layer) is not None
 
-    def ask(self, layer: str, then: Callable[[], object]) -> None:
-        """Ask for ranges and histograms, which takes the engine a few milliseconds."""
-        if self.of(layer) is not None or not self._editing.ready or self._asked is not None:
-            return
+    def ask(self, layer: str, then: Callable[[], object]) -> bool:
+        """Ask for ranges and histograms, which takes the engine a few milliseconds; whether there will be an answer.
+
+        `then` is called with or without facts, unless the cursor moved on.
+        """
+        if self.of(layer) is not None or not self._editing.ready:
+            return False
+        if self._asked is not None:
+            self._next = layer, then
+            return True
         wanted = (layer, self._editing.state)
 
         def take(value: Any) -> None:
-            self._known, self._for, self._measured = value, wanted, False
+            if value is not None:
+                self._known, self._for, self._measured = value, wanted, False
             then()
 
         self._start("layer_facts", {"name": layer}, take)
+        return True
 
     def measure(self, layer: str, then: Callable[[], object]) -> None:
         """Ask what each precision of the layer would do to the outputs: as many evaluations as the chip has."""
@@ -56,7 +65,7 @@ class Facts:
             return
 
         def take(value: Any) -> None:
-            if self.of(layer) is known:
+            if value is not None and self.of(layer) is known:
                 self._known, self._measured = dataclasses.replace(known, alternatives=tuple(value)), True
                 then()
 
@@ -64,12 +73,13 @@ class Facts:
 
     def stop(self) -> None:
         """The cursor moved on: what is being measured is not wanted any more."""
+        self._next = None
         if self._asked is not None:
             self._calls.cancel(self._asked)
 
     def forget(self) -> None:
         """The model is another one."""
-        self._known = self._for = self._asked = None
+        self._known = self._for = self._asked = self._next = None
 
     def _start(self, method: str, params: dict[str, Any], take: Callable[[Any], object]) -> None:
         def answer(value: Any, error: EngineError | None) -> None:
@@ -77,7 +87,10 @@ class Facts:
                 return
             self._asked = None
             # Facts are for looking at: where there are none, there is nothing to say.
-            if error is None:
+            if not isinstance(error, Cancelled):
                 take(value)
+            if self._next is not None and self._asked is None:
+                following, self._next = self._next, None
+                self.ask(*following)
 
         number = self._asked = self._calls.start(method, params, answer)

@@ -187,18 +187,23 @@ class TuneScreen(TuneActions):
         self._rest = self.set_timer(SECONDS_OF_REST, self._rested)
 
     def _rested(self) -> None:
-        self.show_detail()
         self.show_chart()
-        layer = self.graph.current
-        if layer is None or not self.bench.editing.ready or not self.bench.idle:
+        layer, bench = self.graph.current, self.bench
+        if layer is None or not bench.editing.ready or not bench.idle:
+            self.show_detail()
             return
-        self.bench.facts.ask(layer.name, self._know_more)
+        # Drawn once, with the facts, where they come within a moment.
+        asked = bench.facts.ask(layer.name, lambda: self._know_more(layer.name))
+        if not asked or bench.editing.pending:
+            self.show_detail()
         self.follow_in_text(layer)
         if self.line("detail").size.height > 2:
             self._rest = self.set_timer(SECONDS_BEFORE_MEASURING, self._measure)
 
-    def _know_more(self) -> None:
-        self.show_detail()
+    def _know_more(self, name: str) -> None:
+        layer = self.graph.current
+        if layer is not None and layer.name == name:
+            self.show_detail()
 
     def _measure(self) -> None:
         layer = self.graph.current
@@ -213,8 +218,7 @@ class TuneScreen(TuneActions):
         self.show_status()
         layer = self.graph.current
         if layer is not None and layer.name in changes:
-            self.show_detail()
-            # Its facts were those of the edits before.
+            # Its facts were those of the edits before; the row itself tells of the change at once.
             self.on_marked_list_moved()
         self.app.numbers_changed()
 
