@@ -185,10 +185,10 @@ class Session(TuningSession):
             output_dir = path_from(output_dir, "output_dir")
         sample = self._sample(inputs, built.config)
         if output_dir is None:
-            report = self._judged(analyze(built.single, sample, progress=progress), sample)
+            report = analyze(built.single, sample, progress=progress)
             return self._with_sources(report, sample, sources, progress)
         with Snapshot(output_dir, text=text) as snapshot:
-            report = self._judged(analyze(built.single, sample, snapshot=snapshot, progress=progress), sample)
+            report = analyze(built.single, sample, snapshot=snapshot, progress=progress)
             report = self._with_sources(report, sample, sources, progress)
             report = dataclasses.replace(report, directory=str(output_dir))
             snapshot.finish(report)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.analysis.judging import Judge
 from engine.builds import Built, build
 from engine.errors import Cancelled, ConfigError, DatasetError, OrderError, QuantizationError, nearest
 from engine.files import hybrid_files
@@ -171,13 +170,6 @@ class TuningSession(SessionState):
         given = self._samples(samples, built.config)
         few = list(given.part(spread(len(given), _TRACED_SAMPLES)))
         return source_map(built.single, few, progress=progress, executor=executor)
-
-    def _judged(self, report: AccuracyReport, sample: Sample) -> AccuracyReport:
-        """`report` with what live evaluation says of the same sample."""
-        started, quantized = time.perf_counter(), self._require_quantized("analyze").single
-        quality = Judge(quantized, [sample]).run(quantized)
-        seconds = report.seconds + time.perf_counter() - started
-        return dataclasses.replace(report, quality=quality, seconds=seconds)
 
     def _with_sources(
         self, report: AccuracyReport, sample: Sample, wanted: bool, progress: Progress | None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from engine.analysis.comparing import ComparedPart, ComparedTensor, Comparison, compare
+from engine.analysis.judging import Judge, judging_tensors
 from engine.analysis.snapshot import Snapshot
 from engine.errors import QuantizationError
 from engine.graph.layers import Layer
@@ -21,7 +22,7 @@ from engine.progress import Progress
 from engine.quantization.quantized import Quantized
 from engine.quantization.table import Row, Table
 from engine.quantization.traffic import computing, in_words, traffic
-from engine.summaries import AccuracyReport, ErrorPair, LayerError, PartError
+from engine.summaries import AccuracyReport, ErrorPair, LayerError, PartError, Quality
 
 Array = np.ndarray[Any, Any]
 
@@ -45,14 +46,15 @@ def analyze(
     progress = progress or Progress()
     model, layers, table = quantized.model, quantized.layers, quantized.table
     progress.step("analyse", 0, 3)
-    comparison = compare(quantized, with_values=snapshot is not None)
+    deciding = judging_tensors(quantized)
+    comparison = compare(quantized, with_values=snapshot is not None, values_of=deciding)
     progress.step("analyse", 1, 3)
     values, totals = _run(comparison, sample)
     overflown = [t.name for t in comparison.tensors if not all(sums.finite(totals) for sums in t.sums)]
     if overflown:
         # Masks of the lowest float32 are finite; their squares are so in float64 only.
         del values
-        comparison = compare(quantized, with_values=snapshot is not None, wide=overflown)
+        comparison = compare(quantized, with_values=snapshot is not None, values_of=deciding, wide=overflown)
         values, totals = _run(comparison, sample)
     progress.step("analyse", 2, 3)
     computed = computing(quantized)
@@ -77,7 +79,9 @@ def analyze(
         *_masked_scores(layers, table),
         *_faint_outputs(model, layers, table, comparison.tensors, totals, by_name),
     ]
-    report = AccuracyReport(tuple(lines), outputs, 1, time.perf_counter() - started, warnings=tuple(warnings))
+    quality = _quality(quantized, sample, comparison, values, deciding)
+    seconds = time.perf_counter() - started
+    report = AccuracyReport(tuple(lines), outputs, 1, seconds, warnings=tuple(warnings), quality=quality)
     progress.step("analyse", 3, 3)
     if snapshot is not None:
         for index, tensor in enumerate(comparison.tensors):
@@ -85,6 +89,21 @@ def analyze(
             snapshot.add(tensor.name, values.pop(tensor.golden), values.pop(tensor.simulated))
         progress.step("write", len(comparison.tensors), len(comparison.tensors))
     return report
+
+
+def _quality(
+    quantized: Quantized,
+    sample: Mapping[str, Array],
+    comparison: Comparison,
+    values: Mapping[str, Array],
+    deciding: Collection[str],
+) -> Quality:
+    """How near the outputs are, by the tensors that decide it, which the comparison has given out."""
+    by_name = {tensor.name: tensor for tensor in comparison.tensors if tensor.golden}
+    if not by_name.keys() >= set(deciding):
+        return Judge(quantized, [sample]).run(quantized)
+    judge = Judge(quantized, [sample], golden=lambda _, name: values[by_name[name].golden])
+    return judge.quality(lambda _, name: values[by_name[name].simulated])
 
 
 def _run(comparison: Comparison, sample: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, float]]:

@@ -92,22 +92,27 @@ def compare(
     quantized: Quantized,
     *,
     with_values: bool = False,
+    values_of: Collection[str] = (),
     wide: Collection[str] = (),
 ) -> Comparison:
-    """Build the three-branch graph. With `with_values` every tensor of the float and entire branches is an output.
+    """Build the three-branch graph. The tensors `values_of`, with `with_values` all of them, are outputs of the float
+    and the entire branch.
 
     The squares of the tensors `wide` are taken in float64: those of values beyond 1.8e19 overflow in float32.
     """
-    return _Comparing(quantized, with_values, wide).build()
+    return _Comparing(quantized, with_values, values_of, wide).build()
 
 
 class _Comparing:
-    def __init__(self, quantized: Quantized, with_values: bool, wide: Collection[str]) -> None:
+    def __init__(
+        self, quantized: Quantized, with_values: bool, values_of: Collection[str], wide: Collection[str]
+    ) -> None:
         self._model = model = quantized.model
         self._layers = quantized.layers
         self._builder = GraphBuilder(model, "comparison")
         self._lowering = Lowering(self._builder, quantized)
         self._with_values = with_values
+        self._values_of = values_of
         self._wide = wide
         self._values = {v.name or "": v for v in tensors(model.graph)}
         self._entire: dict[str, str] = {}
@@ -165,7 +170,7 @@ class _Comparing:
         return self._rounded[tensor]
 
     def _values_out(self, golden: str, simulated: str) -> tuple[str, str]:
-        if not self._with_values:
+        if not self._with_values and golden not in self._values_of:
             return "", ""
         names = []
         for name, suffix in ((golden, ".golden"), (simulated, ".simulated")):

@@ -71,6 +71,11 @@ def judged(quantized: Quantized) -> tuple[Judged, ...]:
     return tuple(found)
 
 
+def judging_tensors(quantized: Quantized) -> tuple[str, ...]:
+    """The tensors that decide how near the outputs are."""
+    return tuple(dict.fromkeys(name for one in judged(quantized) for name in (one.tensor, one.scores) if name))
+
+
 def _judged(output: ir.Value, between: set[str]) -> list[Judged]:
     name = output.name or ""
     value = _before_reorderings(output, between)
@@ -122,7 +127,7 @@ class Judge:
         golden: Callable[[int, str], Array] | None = None,
     ) -> None:
         self.judged = judged(quantized)
-        self.tensors = tuple(dict.fromkeys(name for one in self.judged for name in (one.tensor, one.scores) if name))
+        self.tensors = judging_tensors(quantized)
         self.samples = tuple(samples)
         golden = golden or self._runs(JudgedRun(quantized, self.tensors, as_float=True))
         places = range(len(samples))
