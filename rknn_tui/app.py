@@ -263,14 +263,13 @@ class Workshop(App[int]):
                 self.tune.perform(action)
 
         known = [action for action in ACTIONS if action.works_in(place) or (everywhere and action.works_in("tune"))]
-        rows = [
-            (
-                action.id,
-                f"{' '.join(self.keymap.keys[action.id]):<14} {action.id}",
-                action.description + (f"  [{action.verb}]" if action.verb and everywhere else ""),
-            )
-            for action in known
-        ]
+        rows = []
+        for action in known:
+            keys, verb = " ".join(self.keymap.keys[action.id]), f"  [{action.verb}]" if action.verb else ""
+            if everywhere:
+                rows.append((action.id, action.id, action.description + (f"  ({keys})" if keys else "") + verb))
+            else:
+                rows.append((action.id, keys, f"{action.description}  :{action.id}"))
         self.push_screen(
             ChooseScreen(title, "enter run   up down choose   esc back", rows, self.palette, self.symbols), chosen
         )

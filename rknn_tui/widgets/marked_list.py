@@ -115,6 +115,9 @@ class MarkedList(Widget):
                 self.refresh(Region(1, row - top, 1, 1))
 
     def _in_sight(self) -> range:
+        # A list behind another pane has no size.
+        if self.size.width < 3:
+            return range(0)
         return range(self.top, min(self.top + self.page, self.row_count))
 
     def render_line(self, y: int) -> Strip:
@@ -186,5 +189,6 @@ class ChoiceList(MarkedList):
             return [(fit(drawable(left, self.symbols), self.size.width - 2, self.symbols, keep_end=True), "text")]
         return [
             (fit(drawable(left, self.symbols), width, self.symbols), "key"),
-            (f"  {drawable(right, self.symbols)}", "text"),
+            ("  ", "text"),
+            (fit(drawable(right, self.symbols), max(self.size.width - 4 - width, 0), self.symbols), "text"),
         ]
