@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from engine.progress import ProgressCallback
 
 LOG_TAIL_BYTES = 4096
 LOG_TAIL_LINES = 6
+_NOWHERE = Path(os.devnull)
 
 
 class Request(Future[Any]):
@@ -113,13 +115,9 @@ class _Process:
         self._stopping = False
         self._end: EngineError | None = None
         self._temporary = log_path is None
-        if log_path is None:
-            handle, name = tempfile.mkstemp(prefix="rknn-tui-engine-", suffix=".log")
-            os.close(handle)
-            log_path = Path(name)
-        self._log_path = log_path
+        self._log_path = _writable(log_path)
         try:
-            with log_path.open("ab") as log:
+            with self._log_path.open("ab") as log:
                 self._log_start = log.tell()
                 # In a session of its own: Ctrl+C and a hang-up of the terminal reach the app, which decides.
                 self.popen = subprocess.Popen(
@@ -130,6 +128,9 @@ class _Process:
         assert self.popen.stdin is not None and self.popen.stdout is not None
         self._stdin: IO[bytes] = self.popen.stdin
         self._stdout: IO[bytes] = self.popen.stdout
+        # A process that is busy, or was stopped, may not read for a while: nobody else should wait for that.
+        self._unsent: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        threading.Thread(target=self._write_all, name="engine requests", daemon=True).start()
         self._reader = threading.Thread(target=self._read, name="engine events", daemon=True)
         self._reader.start()
 
@@ -147,10 +148,14 @@ class _Process:
         self.write({"id": request.number, "method": request.method, "params": params})
 
     def write(self, message: dict[str, Any]) -> None:
+        self._unsent.put(encode(message))
+
+    def _write_all(self) -> None:
         # A broken pipe needs no word here: the reading thread meets the end of the stream and tells all who wait.
-        with self._lock, contextlib.suppress(OSError, ValueError):
-            self._stdin.write(encode(message))
-            self._stdin.flush()
+        with contextlib.suppress(OSError, ValueError):
+            while (line := self._unsent.get()) is not None:
+                self._stdin.write(line)
+                self._stdin.flush()
 
     def kill(self) -> None:
         self._stopping = True
@@ -163,6 +168,7 @@ class _Process:
             with contextlib.suppress(ValueError, TypeError, KeyError):
                 self._hear(decode(line))
         self.popen.wait()
+        self._unsent.put(None)
         for stream in (self._stdout, self._stdin):
             with contextlib.suppress(OSError):
                 stream.close()
@@ -174,8 +180,9 @@ class _Process:
         with self._lock:
             self._end = error
             pending, self._pending = list(self._pending.values()), {}
-        if self._temporary:
-            self._log_path.unlink(missing_ok=True)
+        if self._temporary and self._log_path != _NOWHERE:
+            with contextlib.suppress(OSError):
+                self._log_path.unlink(missing_ok=True)
         for request in pending:
             request.set_exception(error)
         if isinstance(error, EngineDiedError):
@@ -209,6 +216,19 @@ class _Process:
         except OSError:
             return ""
         return "\n".join([line for line in lines if line.strip()][-LOG_TAIL_LINES:])
+
+
+def _writable(log_path: Path | None) -> Path:
+    """The log, a temporary one where none is named, or nowhere: the engine works without one."""
+    try:
+        if log_path is None:
+            handle, name = tempfile.mkstemp(prefix="rknn-tui-engine-", suffix=".log")
+            os.close(handle)
+            return Path(name)
+        with log_path.open("ab"):
+            return log_path
+    except OSError:
+        return _NOWHERE
 
 
 def _ending(code: int) -> str:
