@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, Any
 
-from engine.errors import Cancelled, EngineError
+from engine.errors import Cancelled, EngineError, InputError
 from engine.host_protocol import METHODS, EngineDiedError, InternalError, decode, encode, error_from, value_from
 from engine.progress import ProgressCallback
 
@@ -139,13 +139,18 @@ class _Process:
         return self._end is None and not self._stopping
 
     def send(self, request: Request, params: dict[str, Any]) -> None:
+        try:
+            line = encode({"id": request.number, "method": request.method, "params": params})
+        except (TypeError, ValueError) as error:
+            request.set_exception(InputError(f"cannot be asked of the engine: {error}", where=request.method))
+            return
         with self._lock:
             if self._end is None:
                 self._pending[request.number] = request
         if self._end is not None:
             request.set_exception(self._end)
             return
-        self.write({"id": request.number, "method": request.method, "params": params})
+        self._unsent.put(line)
 
     def write(self, message: dict[str, Any]) -> None:
         self._unsent.put(encode(message))

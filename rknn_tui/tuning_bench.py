@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -285,6 +286,8 @@ def _ends(text: str) -> tuple[float, float]:
         low, high = (float(part) for part in parts)
     except ValueError as error:
         raise InputError(f"{text!r} is no range", hint="two numbers, such as -1.5 6") from error
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InputError(f"{text!r} is no range", hint="both ends are finite numbers, such as -1.5 6")
     if not low <= high:
         raise InputError(f"{text!r} has its ends the wrong way round", hint="the smaller number first")
     return low, high
