@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import faulthandler
+import io
 import os
 import queue
 import sys
@@ -289,10 +290,25 @@ def run(factory: SessionFactory) -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
-    sys.stdout = sys.stderr
+    sys.stdout = sys.stderr = _log()
     serve(factory, reader, writer)
     # A native computation cannot be interrupted, and nobody waits for it.
     os._exit(0)
+
+
+class _Descriptor(io.FileIO):
+    """A file whose disk may be full: what cannot be written is dropped, and fails nothing."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return len(data)
+
+
+def _log() -> IO[str]:
+    binary = io.BufferedWriter(_Descriptor(2, "w", closefd=False))
+    return io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def _session() -> Any:
