@@ -180,7 +180,16 @@ class TuneScreen(TuneActions):
             saved=editing.saved_precision(layer),
         )
 
+    def on_text_lines_resized(self, message: TextLines.Resized) -> None:
+        # After a pane came or went, these have their sizes only now.
+        if message.lines.id == "detail":
+            self.show_detail()
+        elif message.lines.id == "cfg-title":
+            self.show_cfg_title()
+
     def on_marked_list_moved(self) -> None:
+        if self.graph.range_open:
+            self.show_status()
         self.bench.facts.stop()
         if self._rest is not None:
             self._rest.stop()

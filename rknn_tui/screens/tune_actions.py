@@ -265,7 +265,10 @@ class TuneActions(CfgPane):
 
     def do_mark_range(self) -> Reply:
         self.graph.mark_range()
-        return self._marked()
+        if not self.graph.range_open:
+            return self._marked()
+        self.show_status()
+        return Notice(f"marking from here: go to the other end, then {self.keymap.shown('mark_range')} or an edit")
 
     def do_mark_op(self) -> Reply:
         self.graph.mark_same_op()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual.geometry import Region
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -16,6 +17,13 @@ class TextLines(Widget):
     """Shows the lines given to `show`; what does not fit is cut."""
 
     DEFAULT_CSS = "TextLines { height: 1; width: 1fr; }"
+
+    class Resized(Message):
+        """The lines came into sight, or have another size, and so may have more or less to tell."""
+
+        def __init__(self, lines: TextLines) -> None:
+            super().__init__()
+            self.lines = lines
 
     def __init__(self, palette: Palette, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -37,6 +45,9 @@ class TextLines(Widget):
             span = changed_span(before, after, width)
             if span is not None:
                 self.refresh(Region(span[0], y, span[1] - span[0], 1))
+
+    def on_resize(self) -> None:
+        self.post_message(self.Resized(self))
 
     def render_line(self, y: int) -> Strip:
         line = self._lines[y] if y < len(self._lines) else ()
