@@ -101,8 +101,10 @@ class Asking(Screen[None]):
         lines = wrap("\n".join(drawable(part, self.symbols) for part in text.splitlines()), width)
         if len(lines) > most:
             lines = [*lines[: most - 1], f"{self.symbols.ellipsis} {self.keymap.first('messages')} shows all"]
-        if area.styles.height is None or area.styles.height.value != len(lines):
-            area.styles.height = len(lines)
+        # A line is kept for it: rows that move up and down with every message cost a page each.
+        height = max(len(lines), 1)
+        if area.styles.height is None or area.styles.height.value != height:
+            area.styles.height = height
         area.show([[(f" {line}", role)] for line in lines])
 
     def show_prompt(self, shown: bool) -> None:
