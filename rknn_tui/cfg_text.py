@@ -47,9 +47,13 @@ class CfgText:
         self.typed_at_all = False
         self._expresses: EditState | None = None
         self._checksum: str | None = None
-        self._unread = False
+        # Whether the text was not read yet, whether it is that of an earlier step, and what is being read.
+        self._unread = self._stepped = False
+        self._read_now: str | None = None
         self._busy = False
         self._then: list[Then] = []
+        # What the next change by hand starts from.
+        self._before: str | None = None
 
     @property
     def unsaved(self) -> bool:
@@ -81,15 +85,21 @@ class CfgText:
 
     def type(self, text: str) -> None:
         """Someone typed: the text is this now. `read` looks at what it asks for."""
-        self.text, self._unread, self.typed_at_all = text, True, True
+        self.text, self._unread, self._stepped, self.typed_at_all = text, True, False, True
 
     def read(self, group: str = "") -> None:
         """See what the typed text asks for, and make it so; `group` joins what is typed in one go into one step."""
         if self.text is None or not self._unread or self._busy:
             return
-        self._unread = False
-        text = self.text
-        self._start("cfg_read", {"text": text}, lambda value: self._took_reading(value, text, group))
+        text, take = self.text, self._took_old_reading if self._stepped else self._took_reading
+        self._read_now = None if self._stepped else text
+        self._unread = self._stepped = False
+        self._start("cfg_read", {"text": text}, lambda value: take(value, text, group))
+
+    def settle(self) -> None:
+        """Make a step of what was typed just now and not read yet."""
+        if self.text is not None and not self._stepped and (self._unread or self._read_now is not None):
+            self._step(self._editing.state, self.text, "")
 
     def recover(self, text: str, path: str) -> None:
         """Go on with a text of an earlier start that was never saved."""
@@ -104,38 +114,55 @@ class CfgText:
 
     def step_back(self, text: str) -> None:
         """The text is what it was before or after a change by hand that was undone or redone."""
-        self.text, self._unread, self.faults = text, False, ()
-        self._expresses = self._editing.state
+        self.text = self._before = text
+        self._unread, self._stepped, self._read_now = True, True, None
+        self.faults = ()
         self._hearer.text_changed()
+        self.bring_up_to_date()
 
     def _took_text(self, value: Any) -> None:
-        self.text = str(value)
+        self.text = self._before = str(value)
         self._expresses = None
         self.saved = self.saved if self.saved is not None else self.text
 
     def _took_written(self, value: Any, state: EditState) -> None:
         if not self._unread:
             self.text, self._expresses = str(value), state
+            self._before = self.text
             self._hearer.text_changed()
 
     def _took_reading(self, reading: CfgReading, text: str, group: str) -> None:
+        if self._read_now is None:
+            return
+        self._read_now = None
         self.faults = reading.faults
+        state = self._editing.state
         if not reading.faults:
-            before = self._expresses or self._editing.state
-            asked = EditState(reading.wishes, {row: tuple(ends) for row, ends in reading.ranges.items()}, before.biases)
+            before = self._expresses or state
+            asked = _asked(reading, before)
             wishes, ranges = edit_changes(before, asked)
-            state = self._editing.state
             if state == before:
                 # The order of the lines is the text's.
                 state = EditState(asked.wishes, asked.ranges, state.biases)
             else:
                 state = state.with_wishes(wishes).with_ranges({r: tuple(e) if e else None for r, e in ranges.items()})
             self._expresses = asked
-            self._editing.do("edit of the cfg", state, group, text=text, text_before=self._read_text)
-            self._read_text = text
+        self._step(state, text, group)
         self._hearer.text_changed()
 
-    _read_text: str | None = None
+    def _took_old_reading(self, reading: CfgReading, text: str, group: str) -> None:
+        """The text of an earlier step was read: its edits are in force with that step already."""
+        if self._unread:
+            return
+        self.faults = reading.faults
+        if not reading.faults:
+            self._expresses = _asked(reading, self._editing.state)
+        self._hearer.text_changed()
+
+    def _step(self, state: EditState, text: str, group: str) -> None:
+        # A text with faults is a step too: what was typed can always be taken back.
+        self._editing.do("edit of the cfg", state, group, text=text, text_before=self._before)
+        self._before = text
 
     # Files
 
@@ -169,11 +196,14 @@ class CfgText:
     def save(self, path: str, then: Callable[[list[str]], object], *, overwrite: bool = False) -> None:
         """Write the text, with what it needs to be built from, and then go on with the files' names.
 
-        A file that changed since it was read or written here stays as it is, unless `overwrite`.
+        A file that changed since it was read or written here stays as it is, and a text with faults is not written,
+        unless `overwrite`.
         """
 
         def write() -> None:
-            if overwrite and Path(path).exists():
+            if self.faults and not overwrite:
+                self._hearer.told(_faulty(path, self.faults[0]))
+            elif overwrite and Path(path).exists():
                 self._start("cfg_open", {"path": path}, lambda value: put(str(value["sha256"])))
             else:
                 put(self._checksum if path == self.path else None)
@@ -222,6 +252,16 @@ class CfgText:
             text = f"{params['path']} {error.what}. y writes over it, other keys keep it"
             return Question("overwrite_cfg", text, subject=str(params["path"]), confirm=True)
         return notice_of(error)
+
+
+def _faulty(path: str, fault: Fault) -> Question:
+    text = f"line {fault.line}: {fault.message}\ny saves it all the same, other keys go back to it"
+    return Question("save_faulty", text, subject=path, confirm=True)
+
+
+def _asked(reading: CfgReading, before: EditState) -> EditState:
+    """The edits that a text asks for; biases are not in it."""
+    return EditState(reading.wishes, {row: tuple(ends) for row, ends in reading.ranges.items()}, before.biases)
 
 
 def _edits(state: EditState) -> dict[str, Any]:

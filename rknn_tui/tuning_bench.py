@@ -161,10 +161,12 @@ class TuningBench(Workbench):
 
     def undo(self) -> Reply:
         """Take the last change back, of the graph or of the text."""
+        self.text.settle()
         return self._stepped(self.editing.undo())
 
     def redo(self) -> Reply:
         """Make the change again that was taken back."""
+        self.text.settle()
         return self._stepped(self.editing.redo())
 
     def _stepped(self, reply: Reply) -> Reply:
@@ -193,11 +195,6 @@ class TuningBench(Workbench):
         return None if self.editing.ready else Notice("nothing is quantized yet: there is no cfg to save", "warning")
 
     def _save(self, path: str, *, overwrite: bool = False) -> Reply:
-        if self.text.faults and not overwrite:
-            fault = self.text.faults[0]
-            text = f"line {fault.line}: {fault.message}\ny saves it all the same, other keys go back to it"
-            return Question("save_faulty", text, subject=path, confirm=True)
-
         def saved(files: list[str]) -> None:
             names = ", ".join(Path(name).name for name in files)
             self.cfg_saved(path)
