@@ -23,7 +23,7 @@ from rknn_tui.actions import ACTIONS, BY_ID
 from rknn_tui.bench import Bench
 from rknn_tui.clipboard import LARGEST_FOR_TERMINALS, write_clip
 from rknn_tui.dialogue import Notice, Question, Reply, counted
-from rknn_tui.hangup import leave_on_hangup, leave_on_terminate
+from rknn_tui.hangup import leaving_when_told
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
 from rknn_tui.painting import exact
 from rknn_tui.pieces import Line
@@ -103,14 +103,7 @@ class Workshop(App[int]):
         self._start.enter_context(self.batch_update())
 
     def on_mount(self) -> None:
-        leave_on_hangup(self._hung_up)
-        leave_on_terminate(self.exit)
         self._set_theme()
-
-    def _hung_up(self) -> None:
-        # In a thread of its own: the app's may be waiting for the terminal that is gone.
-        self.bench.keep_unsaved()
-        self.host.kill()
 
     def _fatal_error(self) -> None:
         """A fault of the program: edits are kept, and the terminal shows a sentence instead of a traceback."""
@@ -378,7 +371,9 @@ def run(path: str | None, options: Mapping[str, Any]) -> int:
     """Open the app on the model at `path`, or on the file picker; returns the exit code. The terminal is restored."""
     app = Workshop(path, options)
     try:
-        code = app.run(mouse=app.settings.mouse)
+        # Without its pipe the engine ends by itself: nobody needs to wait for that.
+        with leaving_when_told(app.bench.keep_unsaved, app.exit):
+            code = app.run(mouse=app.settings.mouse)
     finally:
         with contextlib.suppress(EngineDiedError):
             app.host.kill()
