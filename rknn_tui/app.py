@@ -98,6 +98,11 @@ class Workshop(App[int]):
     def get_default_screen(self) -> Screen[Any]:
         return self.tune
 
+    def run(self, **how: Any) -> int | None:
+        # Without its pipe the engine ends by itself: nobody needs to end it.
+        with leaving_when_told(self.bench.keep_unsaved, self.exit):
+            return super().run(**how)
+
     def on_load(self) -> None:
         # Textual paints the empty screen twice while it starts: hold that back until there is something to see.
         self._start.enter_context(self.batch_update())
@@ -371,9 +376,7 @@ def run(path: str | None, options: Mapping[str, Any]) -> int:
     """Open the app on the model at `path`, or on the file picker; returns the exit code. The terminal is restored."""
     app = Workshop(path, options)
     try:
-        # Without its pipe the engine ends by itself: nobody needs to wait for that.
-        with leaving_when_told(app.bench.keep_unsaved, app.exit):
-            code = app.run(mouse=app.settings.mouse)
+        code = app.run(mouse=app.settings.mouse)
     finally:
         with contextlib.suppress(EngineDiedError):
             app.host.kill()
