@@ -121,7 +121,8 @@ def place_keys(keymap: Keymap, place: str, width: int) -> Line:
     room = width - 2 - sum(len(keymap.first(name)) + len(name) + 3 for name in always)
     line: list[Piece] = []
     for action in ACTIONS:
-        if not action.label or not keymap.first(action.id) or not action.works_in(place):
+        here = action.id == f"screen_{place}"
+        if here or not action.label or not keymap.first(action.id) or not action.works_in(place):
             continue
         item: list[Piece] = [(f" {key_name(keymap.first(action.id))}", "key"), (f" {action.label} ", "muted")]
         if action.id in always or length([*line, *item]) <= room:

@@ -115,14 +115,16 @@ class JobsScreen(DetailScreen):
 
     def table(self) -> Table:
         records, now = in_order(self._bench.jobs), time.monotonic()
+        # Without a running job its columns give their room to what jobs came to.
+        running = any(record.state == RUNNING for record in records)
         # What changes while a job runs stands first: Textual draws a changed row from its start.
         columns = (
             RowColumn("#", max((len(str(record.number)) for record in records), default=1), right=True),
             RowColumn("state", 9),
-            RowColumn("", _BAR_CELLS, rank=3),
-            RowColumn("", 4, rank=1, right=True),
+            RowColumn("", _BAR_CELLS * running, rank=3),
+            RowColumn("", 4 * running, rank=1, right=True),
             RowColumn("time", 7, rank=2, right=True),
-            RowColumn("left", 11, rank=4),
+            RowColumn("left" if running else "", 11 * running, rank=4),
             RowColumn("job", max((len(record.name) for record in records), default=0), least=8),
             RowColumn("", 80, least=12, rank=2),
         )

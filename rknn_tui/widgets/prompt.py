@@ -8,11 +8,17 @@ from rknn_tui.completion import complete
 
 
 class Prompt(Input):
-    """Text's own widget without its frame and its blinking, which would cost 2 kB a second over a link."""
+    """Textual's own widget without its frame and its blinking, which would cost 2 kB a second over a link.
+
+    With the terminal's own colours its cursor would be black on white: not to be seen on white, nor without colours.
+    """
 
     DEFAULT_CSS = """
     Prompt { border: none; height: 1; padding: 0; background: $background; }
     Prompt:focus { border: none; background: $background; }
+    Prompt:ansi > .input--cursor, Prompt:ansi > .input--selection {
+        background: ansi_default; color: ansi_default; text-style: reverse;
+    }
     """
 
     def __init__(self, *, id: str | None = None) -> None:
