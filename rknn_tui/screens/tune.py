@@ -226,8 +226,8 @@ class TuneScreen(TuneActions):
         self.graph.update_values(changes)
         self.show_status()
         layer = self.graph.current
-        if layer is not None and layer.name in changes:
-            # Its facts were those of the edits before; the row itself tells of the change at once.
+        if layer is not None and (layer.name in changes or not self.bench.facts.measured(layer.name)):
+            # Its facts were those of the edits before, of whatever layers; the row tells of the change at once.
             self.on_marked_list_moved()
         self.app.numbers_changed()
 

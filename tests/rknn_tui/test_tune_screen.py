@@ -1,0 +1,31 @@
+"""What the tune screen tells while a built model is edited: details, counts and marks follow every change."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.rknn_tui.test_app import User, opened
+
+
+@asynccontextmanager
+async def analysed(engine: list[str], folder: Path, size: tuple[int, int] = (80, 24)) -> AsyncIterator[User]:
+    """A model of 40 layers, built and analysed, with every edit measured from now on."""
+    async with opened(engine, folder / "layers-40.onnx", size) as user:
+        await user.press("b", "enter")
+        await user.sees("message", "built int8")
+        await user.press("a")
+        await user.sees("message", "output cosine")
+        await user.until(lambda: user.app.bench.running is None and user.app.bench.editing.live)
+        yield user
+
+
+async def test_what_other_precisions_would_give_follows_edits_of_other_layers(
+    engine_command: list[str], model_folder: Path
+) -> None:
+    async with analysed(engine_command, model_folder) as user:
+        await user.press("j", "f", "G")
+        await user.sees("detail", "outputs with ▶default 0.99656")
+        await user.press("u")
+        await user.sees("detail", "outputs with ▶default 0.99312")
