@@ -6,23 +6,25 @@ import contextlib
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rich.text import Text
 from textual.app import App
+from textual.driver import Driver
 from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.theme import Theme
 
 from engine.host_client import EngineHost
 from engine.host_protocol import EngineDiedError
-from rknn_tui import keymap, palette, settings, symbols
+from rknn_tui import crashes, keymap, palette, settings, symbols
 from rknn_tui.actions import ACTIONS, BY_ID
 from rknn_tui.bench import Bench
 from rknn_tui.clipboard import LARGEST_FOR_TERMINALS, write_clip
 from rknn_tui.dialogue import Notice, Question, Reply, counted
+from rknn_tui.driver import driver_for
 from rknn_tui.hangup import leaving_when_told
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
 from rknn_tui.painting import exact
@@ -110,20 +112,27 @@ class Workshop(App[int]):
     def on_mount(self) -> None:
         self._set_theme()
 
+    def get_driver_class(self) -> type[Driver]:
+        return driver_for(super().get_driver_class())
+
     def _fatal_error(self) -> None:
+        self.end_by_fault(sys.exc_info()[1])
+
+    def panic(self, *renderables: Any) -> None:
+        # Textual's own way to tell of styles that cannot be read, with a page of them.
+        self.end_by_fault(sys.exc_info()[1])
+
+    def end_by_fault(self, error: BaseException | None) -> None:
         """A fault of the program: edits are kept, and the terminal shows a sentence instead of a traceback."""
+        self._return_code = 1
+        if self._exit_renderables:
+            # One sentence is enough: what fails while it ends comes from the same fault.
+            return
+        kept = False
         with contextlib.suppress(Exception):
-            self.bench.keep_unsaved()
-        log = settings.state_folder() / "crash.log"
-        where = f"; {log} has the details"
-        try:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text(traceback.format_exc())
-        except OSError:
-            where = ""
-        kind, error, _ = sys.exc_info()
-        name = kind.__name__ if kind is not None else "error"
-        self.panic(f"rknn-tui ended by a fault of its own ({name}: {error}){where}. Unsaved edits are kept.")
+            kept = self.bench.keep_unsaved()
+        self._exit_renderables.append(Text(crashes.sentence(error, kept=kept)))
+        self._close_messages_no_wait()
 
     def tune_ready(self) -> None:
         """The first screen can show things: start the engine and open what was asked for."""

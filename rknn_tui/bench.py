@@ -74,9 +74,9 @@ class Bench(TuningBench):
     def write_script(self, path: str) -> Reply:
         return self.memory.write_script(path)
 
-    def keep_unsaved(self) -> None:
-        """Write down what is not saved, in any thread."""
-        self.memory.keep_unsaved()
+    def keep_unsaved(self) -> bool:
+        """Write down what is not saved, in any thread; False where that cannot be done."""
+        return self.memory.keep_unsaved()
 
     def closed(self) -> None:
         self.memory.drop_unsaved()
