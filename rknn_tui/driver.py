@@ -20,7 +20,7 @@ def driver_for(standard: type[Driver]) -> type[Driver]:
 
     # A terminal of another encoding, or a paste of any bytes, sends what is no UTF-8: Textual would end the app with
     # a traceback. Sequences that are cut in two by the reading are put together all the same.
-    linux_driver.getincrementaldecoder = _forgiving_decoder  # type: ignore[assignment]
+    vars(linux_driver)["getincrementaldecoder"] = _forgiving_decoder
     return _WorkshopDriver
 
 

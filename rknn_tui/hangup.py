@@ -21,7 +21,7 @@ SECONDS_TO_LEAVE = 5.0
 
 
 @contextlib.contextmanager
-def leaving_when_told(clean_up: Callable[[], None], leave: Callable[[int], object]) -> Iterator[None]:
+def leaving_when_told(clean_up: Callable[[], object], leave: Callable[[int], object]) -> Iterator[None]:
     """While inside, end the process when its terminal goes away, or on SIGHUP or SIGTERM.
 
     `clean_up` is called first, in a thread of its own, since the app's may be waiting for the terminal. On SIGTERM the
