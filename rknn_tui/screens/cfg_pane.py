@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shlex
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual.timer import Timer
 
-from engine.errors import FileError
-from engine.files.writing import replacing
 from engine.summaries import LayerSummary
 from rknn_tui.dialogue import Notice, Reply, counted
+from rknn_tui.outside import edit_outside
 from rknn_tui.pieces import Line
 from rknn_tui.screens.asking import Asking
 from rknn_tui.symbols import drawable, fit
@@ -281,24 +276,14 @@ class CfgPane(Asking):
         return None
 
     def _edit_outside(self, command: str) -> Reply:
-        with tempfile.TemporaryDirectory(prefix="rknn-tui-") as folder:
-            path = Path(folder) / (Path(self.bench.text.path or self.bench.cfg_path()).name or "model.cfg")
-            try:
-                with replacing(path) as file:
-                    file.write((self.bench.text.text or "").encode())
-                with self.app.suspend():
-                    code = subprocess.call([*shlex.split(command), str(path)])
-                edited = path.read_bytes().decode()
-            except (OSError, ValueError, FileError) as error:
-                return Notice(f"{command}: {error}", "error")
-            finally:
-                with contextlib.suppress(Exception):
-                    self.refresh()
-        if code:
-            return Notice(f"{command} ended with exit code {code}: the cfg stays as it was", "warning")
-        if edited == self.bench.text.text:
+        name = Path(self.bench.text.path or self.bench.cfg_path()).name or "model.cfg"
+        edited = edit_outside(self.app, command, name, self.bench.text.text or "")
+        if isinstance(edited, Notice):
+            return edited
+        text, fault = edited
+        if text == self.bench.text.text:
             return Notice("the cfg stays as it was")
-        self.bench.text.type(edited)
+        self.bench.text.type(text)
         self.bench.text.read()
         self._show_text()
-        return Notice("the cfg was edited")
+        return Notice(f"the cfg was edited{fault}", "warning" if fault else "info")
