@@ -27,7 +27,7 @@ from rknn_tui.dialogue import Notice, Question, Reply, counted
 from rknn_tui.driver import driver_for
 from rknn_tui.hangup import leaving_when_told
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
-from rknn_tui.painting import exact
+from rknn_tui.painting import Painter
 from rknn_tui.pieces import Line
 from rknn_tui.runs import Run
 from rknn_tui.screens.base import WorkScreen
@@ -68,6 +68,7 @@ class Workshop(App[int]):
         # Scrolling or fading in steps would send every step through the terminal's link.
         os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
         super().__init__()
+        self._painter = Painter(self.console)
         self.animation_level = "none"
         folder = settings.config_folder()
         self.settings, faults = settings.load(folder / "settings.yaml")
@@ -110,6 +111,7 @@ class Workshop(App[int]):
         self._start.enter_context(self.batch_update())
 
     def on_mount(self) -> None:
+        self.app_resume_signal.subscribe(self, lambda _: self.redraw())
         self._set_theme()
 
     def get_driver_class(self) -> type[Driver]:
@@ -149,7 +151,24 @@ class Workshop(App[int]):
             self.choose_file()
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
-        super()._display(screen, exact(renderable))
+        if self.is_headless or self._batch_count or renderable is None:
+            super()._display(screen, renderable)
+            return
+        difference: Any = self._painter.difference(renderable, self.size.width)
+        if difference is None:
+            self._painter.forget()
+        place = self.screen.outer_size.clamp_offset(self.cursor_position)
+        if difference is None or difference.text or place != self._previous_cursor_position:
+            super()._display(screen, difference or renderable)
+
+    def on_resize(self) -> None:
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Draw every cell anew, whatever the terminal is believed to show."""
+        self._painter.forget()
+        if self.screen_stack:
+            self.screen.refresh()
 
     def on_unmount(self) -> None:
         self.bench.keep_unsaved()

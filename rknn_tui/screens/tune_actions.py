@@ -306,6 +306,10 @@ class TuneActions(CfgPane):
             return Notice(str(error), "error")
         return Notice(f"wrote {path}")
 
+    def do_redraw(self) -> Reply:
+        self.app.redraw()
+        return None
+
     def do_messages(self) -> Reply:
         self.app.show_messages(self.notices)
         return None
