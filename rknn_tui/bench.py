@@ -100,11 +100,6 @@ class Bench(TuningBench):
         return self.editing.sources
 
     @property
-    def chosen(self) -> int | None:
-        """The candidate in force."""
-        return self.searches.in_force
-
-    @property
     def layer_facts(self) -> LayerFacts | None:
         """The facts of the layer that was looked at last."""
         return self.facts.latest

@@ -30,10 +30,12 @@ class Search:
 
 
 class Searches:
-    """One search runs at a time, others wait. `tell` hears what came of them, `changed` that a list is another one."""
+    """One search runs at a time, others wait. `tell` hears what came of them; `key` names the key of an action."""
 
-    def __init__(self, calls: Calls, editing: Editing, tell: Callable[[Reply], object]) -> None:
-        self._calls, self._editing, self._tell = calls, editing, tell
+    def __init__(
+        self, calls: Calls, editing: Editing, tell: Callable[[Reply], object], key: Callable[[str], str]
+    ) -> None:
+        self._calls, self._editing, self._tell, self._key = calls, editing, tell, key
         self.begun: Callable[[Job], object] = lambda job: None
         self.over: Callable[[Job, str, str], object] = lambda job, state, message: None
         self.forget()
@@ -44,7 +46,6 @@ class Searches:
         self.waiting: list[Search] = []
         self.report: TuneReport | None = None
         self.run = 0
-        self.in_force: int | None = None
         self._start_of_run = EditState()
         self._before_preview: EditState | None = None
         self.findings: tuple[Finding, ...] | None = None
@@ -69,9 +70,11 @@ class Searches:
         start = self._editing.state
 
         def take(found: TuneRun) -> Reply:
-            self.report, self.run, self.in_force = found.report, found.number, None
+            self.report, self.run = found.report, found.number
             self._start_of_run, self._before_preview = start, None
-            return Notice(tune_text(found.report), "info" if found.report.reached else "warning")
+            text = tune_text(found.report)
+            text += f"; {self._key('candidates')} shows them" if found.report.candidates else ""
+            return Notice(text, "info" if found.report.reached else "warning")
 
         return self._start(Search("tune", "tune_run", {"dataset": dataset, **wish}, take))
 
@@ -101,37 +104,43 @@ class Searches:
 
     # Candidates
 
+    @property
+    def in_force(self) -> int | None:
+        """The candidate that the edits in force are; -1 for the model that the search began with, None for others."""
+        if self.report is None:
+            return None
+        state = self._editing.state
+        candidates = range(len(self.report.candidates))
+        found = next((index for index in candidates if state == self._with_candidate(index)), None)
+        return -1 if found is None and state == self._start_of_run else found
+
+    def _with_candidate(self, index: int) -> EditState:
+        # A candidate's lines come on top of those that were in force when the search began.
+        assert self.report is not None
+        edited = self._start_of_run.with_wishes(self.report.candidates[index].wishes)
+        return dataclasses.replace(edited, biases=f"{self.run}.{index}")
+
     def preview(self, index: int) -> Reply:
-        """Put the edits of a candidate in force for now; -1 for the model that the search began with."""
+        """Put the edits of a candidate in force for now; with -1 those from before candidates were looked at."""
         if self.report is None:
             return Notice("nothing was searched yet", "warning")
-        if self._before_preview is None:
+        in_force = self.in_force
+        if self._before_preview is None or in_force is None or in_force < 0:
             self._before_preview = self._editing.state
-        self.in_force = index
-        state = self._before_preview
-        if index >= 0:
-            # A candidate's lines come on top of those that were in force when the search began.
-            start = self._start_of_run.with_wishes(self.report.candidates[index].wishes)
-            state = dataclasses.replace(start, biases=f"{self.run}.{index}")
-        self._editing.do(f"candidate {index + 1}", state, PREVIEW)
+        state = self._with_candidate(index) if index >= 0 else self._before_preview
+        self._editing.do(f"candidate {index + 1}" if index >= 0 else "no candidate", state, PREVIEW)
         return None
 
     def take(self, index: int) -> Reply:
         """Put the edits of a candidate in force for good."""
         if reply := self.preview(index):
             return reply
-        self._before_preview = None
-        if index < 0 or self.report is None:
-            return Notice("the model is as it was before the search")
         self._editing.settle_group()
+        if index < 0 or self.report is None:
+            return Notice("no candidate is in force")
         quality = self.report.candidates[index].quality
-        return Notice(f"candidate {index + 1} is in force: cosine {digits(quality.cosine)} on samples of the search")
-
-    def drop_preview(self) -> None:
-        """Go back to what was in force before candidates were looked at."""
-        if self._before_preview is not None:
-            self.preview(-1)
-            self._before_preview, self.in_force = None, None
+        samples = counted(self.report.samples, "sample")
+        return Notice(f"candidate {index + 1} is in force: cosine {digits(quality.cosine)} on {samples} of the search")
 
     # One after the other
 
@@ -194,6 +203,7 @@ def tune_text(report: TuneReport) -> str:
         return "the search found nothing that helps"
     best = report.candidates[report.chosen if report.chosen >= 0 else count - 1]
     what = counted(len(best.layers), "layer") if best.layers else "corrected biases"
-    change = f"cosine {digits(report.base.cosine)} to {digits(best.quality.cosine)} with {what}, {best.cost:+.1%} time"
+    change = f"cosine {digits(report.base.cosine)} to {digits(best.quality.cosine)}"
+    change += f" on {counted(report.samples, 'sample')} with {what}, {best.cost:+.1%} time"
     end = "" if report.complete else " (search cancelled)"
     return f"{counted(count, 'candidate')}; {change}{end}"

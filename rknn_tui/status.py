@@ -140,5 +140,5 @@ def _useful(bench: TuningBench) -> list[str]:
         names += ["undo", "save"]
     if bench.running is not None:
         names.append("cancel")
-    names += ["tune", "editor", "filter", "export"]
+    names += ["tune" if bench.searches.report is None else "candidates", "editor", "filter", "export"]
     return names if bench.report is None else [*names, "screen_charts", "lint"]

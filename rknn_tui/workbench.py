@@ -16,10 +16,11 @@ from engine.host_protocol import EngineDiedError
 from engine.summaries import AccuracyReport, BuildSummary, CfgReading, LiveState, ModelSummary
 from engine.targets import TARGETS
 from rknn_tui.calls import Calls, EndHearer, ProgressHearer
-from rknn_tui.cfg_text import CfgText
+from rknn_tui.cfg_text import RECOVERY, CfgText
 from rknn_tui.dialogue import Notice, Question, Reply, counted, first_sample, notice_of, parse_sizes, split_paths
 from rknn_tui.editing import Editing
 from rknn_tui.job import Job
+from rknn_tui.kept import Kept
 from rknn_tui.keymap import DEFAULT, Keymap
 from rknn_tui.layer_values import LayerValues
 from rknn_tui.outcomes import outcome
@@ -82,8 +83,8 @@ class Workbench:
         self.calls = Calls(host, on_progress, on_end)
         self.editing = Editing(self.calls, self)
         self.text = CfgText(self.calls, self.editing, self)
-        self.searches = Searches(self.calls, self.editing, self.told)
-        self.kept: EditState | None = None
+        self.searches = Searches(self.calls, self.editing, self.told, self._key)
+        self.kept: Kept | None = None
         self.analysed: list[str] = []
         self._building: dict[str, Any] = {}
         self._built_with: dict[str, Any] | None = None
@@ -137,10 +138,18 @@ class Workbench:
             self.sample = self.dataset = None
             self._suggested, self.float16, self.batch = "", False, 1
             self.given = {}
+        self.leaving()
+        # What was edited comes back with its model, as after a start.
+        self.kept = self._built_with = None
+        self.editing.forget()
+        self.text.forget()
         self.path = path
         self.opening(path)
         refusal = self._restart() if self.died else self._load()
         return Notice(f"settings kept from before: {', '.join(kept)}", "warning") if kept else refusal
+
+    def leaving(self) -> None:
+        """The model on the bench goes, or is loaded anew."""
 
     def opening(self, path: str) -> None:
         """A model is about to be loaded."""
@@ -250,7 +259,8 @@ class Workbench:
         if job is None:
             return Notice("nothing is running")
         if job.cancelling:
-            return Question("kill", "still cancelling. End the engine and load the model anew? y ends it", confirm=True)
+            text = "still cancelling. End the engine and load the model anew? Edits are kept. y ends it"
+            return Question("kill", text, confirm=True)
         if time.monotonic() - job.started > SECONDS_BEFORE_CANCEL_ASKS:
             return Question("cancel", f"{job.name} has run for over a minute. y cancels it", confirm=True)
         return self._cancel()
@@ -270,8 +280,13 @@ class Workbench:
         return self._restart()
 
     def _restart(self) -> Reply:
-        # The same model is built again as it was, for its edits to go on.
-        self._again = self._built_with if self.died is not None else None
+        # The same model is built again as it was, for its edits to go on; but not where just that does not end.
+        stuck = self.job is not None and self.job.name.startswith("build")
+        self._again = None if stuck else self._built_with
+        self._keep_edits()
+        if self.job is not None:
+            self.job_over(self.job, "cancelled", "ended with the engine's process")
+        self.calls.forget()
         self._forget()
         try:
             self.host.restart()
@@ -289,10 +304,11 @@ class Workbench:
                 self.job_over(job, "failed", str(error))
         self.job = self.searches.job = None
         self.calls.forget()
-        edits = len(self.editing.state.differing(EditState()))
-        if edits:
-            self.kept = self.editing.state
-        kept = f" {counted(edits, 'edit')} kept." if edits else ""
+        self._keep_edits()
+        found = self.kept or Kept(EditState())
+        words = [counted(found.edits, "edit")] if found.edits else []
+        words += ["the cfg as it was typed"] if found.text is not None and found.text.typed else []
+        kept = f" {' and '.join(words)} kept." if words else ""
         again = "starts it again, and builds again" if self._built_with else "starts the engine again"
         return Notice(f"{error}\nWhat was built is lost.{kept} {self._key('restart')} {again}.", "error")
 
@@ -404,11 +420,24 @@ class Workbench:
         self.editing.begin(summary)
         self._take_kept()
 
+    def _keep_edits(self) -> None:
+        """Hold what a person did to the model, to be done again once it is built anew."""
+        if self.editing.ready:
+            kept = Kept(self.editing.state, self.editing.history.saved, self.text.left)
+            self.kept = kept if kept != Kept(EditState()) else None
+
     def _take_kept(self) -> None:
-        """Make the edits again that a model lost with its engine or its terminal. Biases of a search are gone."""
+        """Make the edits again that a model lost with its engine."""
         if self.kept is not None and self.editing.ready:
             kept, self.kept = self.kept, None
-            self.editing.do("edits kept from before", dataclasses.replace(kept, biases=""))
+            self.editing.history.saved = kept.saved
+            self.take_back("edits kept from before", kept)
+
+    def take_back(self, label: str, kept: Kept) -> None:
+        """Put edits that were kept in force again, as a step. Biases of a search are gone."""
+        self.editing.do(label, kept.without_biases(), RECOVERY)
+        if kept.text is not None:
+            self.text.recover(kept.text, label)
 
     def without_model(self) -> Notice:
         """What to say where a model is wanted and none is there."""

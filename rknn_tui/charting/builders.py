@@ -23,8 +23,8 @@ Values = Mapping[str, LayerValues]
 class ChartData(Protocol):
     """What charts are made of, as it is now. `path` is the model's file, '' without one.
 
-    `chosen` is the index of the candidate that is taken or looked at, None or -1 without one; `facts` are those of the
-    layer under the cursor.
+    `in_force` is the index of the candidate that is taken or looked at, None or -1 without one; `layer_facts` are those
+    of the layer under the cursor.
     """
 
     @property
@@ -38,7 +38,7 @@ class ChartData(Protocol):
     @property
     def tune_report(self) -> TuneReport | None: ...
     @property
-    def chosen(self) -> int | None: ...
+    def in_force(self) -> int | None: ...
     @property
     def layer_facts(self) -> LayerFacts | None: ...
 
@@ -48,7 +48,7 @@ CHARTS: Mapping[str, Callable[[ChartData, float], Chart]] = {
     "sources": lambda data, _: error_sources(data.source_map),
     "time": lambda data, _: time_by_layer(data.layers, data.layer_values),
     "memory": lambda data, _: memory_over_run(data.layers, data.layer_values),
-    "candidates": lambda data, _: pareto(data.tune_report, data.chosen),
+    "candidates": lambda data, _: pareto(data.tune_report, data.in_force),
     "range": lambda data, _: range_histogram(_shown_tensor(data.layer_facts)),
 }
 """The charts by their ids, in the order in which they are gone through, of the data and the limit of a good cosine."""
@@ -143,28 +143,29 @@ def memory_over_run(layers: Sequence[LayerSummary], values: Values) -> Chart:
     )
 
 
-def pareto(report: TuneReport | None, chosen: int | None) -> Chart:
+def pareto(report: TuneReport | None, in_force: int | None) -> Chart:
     """What each candidate of a search costs and gives, numbered as its rows: 0 is the model as it was.
 
-    `chosen` is an index into the report's candidates; None or -1 where none is.
+    `in_force` is an index into the report's candidates; where it is None or -1, what the search chose is marked.
     """
     title = "candidates of the search"
     header = ("candidate", "extra_time", "cosine", "lowest", "snr_db", "layers", "state")
     if report is None:
         return Chart("candidates", title, "points", header, (), note="no search has run yet")
-    taken = -1 if chosen is None else chosen
+    now = in_force is not None and 0 <= in_force < len(report.candidates)
+    marked, word = (in_force if now and in_force is not None else report.chosen), "in force" if now else "chosen"
     qualities = [report.base, *(candidate.quality for candidate in report.candidates)]
     costs = [0.0, *(candidate.cost for candidate in report.candidates)]
     counts = [0, *(len(candidate.layers) for candidate in report.candidates)]
     rows = tuple(
         (
             *(number, cost, quality.cosine, quality.lowest, quality.snr, count),
-            "chosen" if number == taken + 1 and number else "" if number else "base",
+            word if number == marked + 1 and number else "" if number else "base",
         )
         for number, (quality, cost, count) in enumerate(zip(qualities, costs, counts, strict=True))
     )
-    shown = taken + 1 if 0 <= taken < len(report.candidates) else 0
-    note = f"{'chosen' if shown else 'as it was'}: {shown}, cosine {digits(qualities[shown].cosine)}"
+    shown = marked + 1 if 0 <= marked < len(report.candidates) else 0
+    note = f"{word if shown else 'as it was'}: {shown}, cosine {digits(qualities[shown].cosine)}"
     note += f", SNR {qualities[shown].snr:.1f} dB, {counted(counts[shown], 'layer')}"
     if shown:
         note += f", {short(costs[shown], 'share')} more time (estimated)"

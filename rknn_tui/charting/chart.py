@@ -26,7 +26,8 @@ class Chart:
     is under its one column, the highest value where rows share a place; 'bars' draws a bar a row, the largest first;
     'points' writes a row's `label` where it lies; 'histogram' counts in `ys` what lies between the first two columns.
 
-    `label` is the column that names a row, `tag` one with a word for it: 'chosen' and 'base' are meant for points.
+    `label` is the column that names a row, `tag` one with a word for it: for points 'chosen', 'in force' and
+    'base' are meant.
     `unit` is 'share' (0..1), 'bytes', 'cosine', or what is written after a number. `limit` is a y with its own rule
     (NaN: none). Columns have their names in the CSV; `x_label` and `y_label` are for people.
     """

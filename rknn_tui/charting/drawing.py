@@ -19,6 +19,8 @@ _CELLS_A_TICK = 12
 _ROWS_A_TICK = 3
 _EDGE = 0.03
 """Of an axis left free at its ends, so that what stands there is not taken for the frame."""
+_MARKED = ("in force", "chosen")
+"""What a point is marked for."""
 _LOW = 12
 """Lines below which the note keeps to one."""
 
@@ -204,18 +206,18 @@ def _points(chart: Chart, width: int, height: int, symbols: Symbols) -> Drawing:
     # A cell a character: what is put into the frame has no room for wide ones.
     states, names = chart.texts(chart.tag), [drawable(text, ASCII) for text in chart.texts(chart.label)]
     hidden = 0
-    # Where points lie on each other, the chosen one and the base are the ones to see.
-    for row in sorted(known, key=lambda row: (states[row] != "chosen", states[row] != "base")):
-        chosen = states[row] == "chosen"
-        text = f"[{names[row]}]" if chosen else names[row]
+    # Where points lie on each other, the marked one and the base are the ones to see.
+    for row in sorted(known, key=lambda row: (states[row] not in _MARKED, states[row] != "base")):
+        marked = states[row] in _MARKED
+        text = f"[{names[row]}]" if marked else names[row]
         at = frame.cell(place(xs[row], left, right), place(ys[row], low, high))
-        spot = _spot(frame, at[0] - chosen, at[1], len(text))
+        spot = _spot(frame, at[0] - marked, at[1], len(text))
         if spot is None:
             hidden += 1
         else:
-            role = "marker" if chosen else "muted" if states[row] == "base" else "text"
+            role = "marker" if marked else "muted" if states[row] == "base" else "text"
             frame.put(*spot, text, role)
-    legend: Legend = [[("[n] ", "marker"), ("chosen", "muted")]] if "chosen" in states else []
+    legend: Legend = [[("[n] ", "marker"), (word, "muted")] for word in _MARKED if word in states]
     legend += [[("0 ", "muted"), ("as it was", "muted")]] if "base" in states else []
     legend += [[(f"{hidden} under others", "muted")]] if hidden else []
     legend.append([(chart.y_label, "muted")])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
@@ -72,10 +72,18 @@ class WorkScreen(Screen[None]):
     def progress_changed(self) -> None:
         """A job went on while the screen is in front; at most twice a second."""
 
+    def useless(self) -> frozenset[str]:
+        """The actions that would do nothing now: their keys are not shown below."""
+        return frozenset()
+
     def show_frame(self) -> None:
         """Bring the title and the keys up to date."""
         self.line("title").show([self.title_line(self.app.size)])
-        self.line("keys").show([place_keys(self.keymap, self.PLACE, self.app.size.width)])
+        self.show_keys()
+
+    def show_keys(self) -> None:
+        """The line at the bottom."""
+        self.line("keys").show([place_keys(self.keymap, self.PLACE, self.app.size.width, self.useless())])
 
     def line(self, id: str) -> TextLines:
         """One of the text areas: title, message, keys."""
@@ -115,14 +123,21 @@ class WorkScreen(Screen[None]):
         return None
 
 
-def place_keys(keymap: Keymap, place: str, width: int) -> Line:
-    """The labelled actions of a screen with their keys, as many as fit; the way to all keys and out always do."""
+def place_keys(keymap: Keymap, place: str, width: int, useless: Collection[str] = ()) -> Line:
+    """The labelled actions of a screen with their keys, as many as fit, without those that are useless now; the way to
+    all keys and out always do."""
     always = ("back", "keys", "quit")
     room = width - 2 - sum(len(keymap.first(name)) + len(name) + 3 for name in always)
     line: list[Piece] = []
     for action in ACTIONS:
         here = action.id == f"screen_{place}"
-        if here or not action.label or not keymap.first(action.id) or not action.works_in(place):
+        if (
+            here
+            or action.id in useless
+            or not action.label
+            or not keymap.first(action.id)
+            or not action.works_in(place)
+        ):
             continue
         item: list[Piece] = [(f" {key_name(keymap.first(action.id))}", "key"), (f" {action.label} ", "muted")]
         if action.id in always or length([*line, *item]) <= room:

@@ -74,9 +74,7 @@ class CandidatesScreen(RowScreen):
             # Another search: begin at what it would choose.
             self._report, cursor = report, report.chosen + 1 if report is not None else 0
         super().refresh_rows(cursor)
-        in_force = self._bench.in_force
-        chosen = report.chosen if report is not None and in_force is None else in_force
-        self.query_one(ChartView).show(pareto(report, chosen))
+        self.query_one(ChartView).show(pareto(report, self._bench.in_force))
 
     def title_line(self, size: Size) -> Line:
         report = self._bench.tune_report
@@ -150,6 +148,10 @@ class CandidatesScreen(RowScreen):
         if row:
             lines += self.wrapped("", changes_text(report.candidates[row - 1]), size.width)
         return self.cut(lines, size.height)
+
+    def useless(self) -> frozenset[str]:
+        names = {"preview", "take"} if self._bench.tune_report is None else set()
+        return frozenset(names if self._bench.search_job is not None else {*names, "cancel"})
 
     def do_preview(self) -> Reply:
         row = self.rows.current

@@ -102,6 +102,10 @@ class FindingsScreen(RowScreen):
             lines += self.wrapped(f"{self.keymap.shown('apply_finding')} sets", wishes, size.width, "changed")
         return self.cut(lines, size.height)
 
+    def useless(self) -> frozenset[str]:
+        names = set() if self._bench.findings else {"go_to", "apply_finding"}
+        return frozenset(names if self._bench.search_job is not None else {*names, "cancel"})
+
     def do_go_to(self) -> Reply:
         finding = self.finding
         if finding is None:

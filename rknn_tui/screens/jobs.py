@@ -175,6 +175,10 @@ class JobsScreen(DetailScreen):
             return
         super().perform(action)
 
+    def useless(self) -> frozenset[str]:
+        going_on = any(record.state in (RUNNING, WAITING) for record in self._bench.jobs)
+        return frozenset() if going_on else frozenset({"cancel"})
+
     def do_cancel(self) -> Reply:
         record = self.record
         if record is None or record.state not in (RUNNING, WAITING):

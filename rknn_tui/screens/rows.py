@@ -109,6 +109,7 @@ class RowScreen(WorkScreen):
         self.rows.show(table.columns, table.count, table.cells, cursor=cursor, empty=table.empty)
         self.line("columns").show([self.rows.header()])
         self.show_about()
+        self.show_keys()
 
     def numbers_changed(self) -> None:
         self.refresh_rows()

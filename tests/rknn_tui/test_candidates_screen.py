@@ -117,12 +117,14 @@ async def test_without_a_search_it_says_what_to_press_and_a_running_one_is_told_
         bench.search_job.progressed("search", 35, 100)
         user.screen.refresh_rows()
         assert "search 35%" in user.text("title")
+        assert "x cancel" in user.text("keys")
         assert "the search has found nothing yet" in user.text("rows")
         await user.press("x")
         assert bench.calls == ["cancel"]
         bench.search_job, bench.tune_report = None, REPORT
         user.screen.refresh_rows()
         assert "%" not in user.text("title")
+        assert "cancel" not in user.text("keys"), "there is nothing to cancel"
         assert user.screen.rows.cursor == 3
         await user.press("escape")
         assert user.app.went_to == ["tune"]

@@ -37,7 +37,7 @@ class Data:
     layer_values: dict[str, LayerValues] = dataclasses.field(default_factory=dict)
     source_map: SourceMap | None = None
     tune_report: TuneReport | None = None
-    chosen: int | None = None
+    in_force: int | None = None
     layer_facts: LayerFacts | None = None
 
 

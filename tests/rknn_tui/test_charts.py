@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import math
 import subprocess
@@ -94,7 +95,7 @@ CHARTS = {
     "sources": error_sources(SOURCES),
     "time": time_by_layer(LAYERS, values()),
     "memory": memory_over_run(LAYERS, values(estimated=False)),
-    "candidates": pareto(REPORT, 2),
+    "candidates": pareto(REPORT, None),
     "range": range_histogram(FACTS),
 }
 
@@ -431,10 +432,20 @@ def test_a_chosen_point_is_never_under_another() -> None:
 
 
 def test_a_point_is_at_its_number_in_the_table_of_candidates() -> None:
-    chart = pareto(REPORT, None)
+    chart = pareto(dataclasses.replace(REPORT, chosen=-1, reached=False), None)
     assert [row[0] for row in chart.rows] == [0, 1, 2, 3, 4]
     assert [row[6] for row in chart.rows] == ["base", "", "", "", ""]
     assert "[" not in text(chart, 60, 10, UNICODE).splitlines()[3]
+
+
+def test_the_candidate_in_force_is_marked_rather_than_the_one_that_was_chosen() -> None:
+    chart = pareto(REPORT, 0)
+    assert [row[6] for row in chart.rows] == ["base", "in force", "", "", ""]
+    shown = text(chart, 60, 10, UNICODE)
+    assert "[n] in force" in shown
+    assert "[1]" in shown and "[3]" not in shown
+    assert "in force: 1, cosine 0.99510" in shown
+    assert pareto(REPORT, -1) == pareto(REPORT, None), "with the model as it was, the chosen one is"
 
 
 def test_export_writes_text_and_csv_and_replaces_its_own(tmp_path: Path) -> None:
