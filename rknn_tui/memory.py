@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine import journal
 from engine.errors import EngineError
 from engine.history import EditState
+from engine.journal import keeping as journal
 from engine.summaries import AccuracyReport, BuildSummary, ModelSummary
 from rknn_tui import project
 from rknn_tui.dialogue import Notice, Reply, counted
 from rknn_tui.job import Job
+from rknn_tui.kept import Kept
 from rknn_tui.recovery import Recovered, Recovery
 from rknn_tui.tuning_bench import TuningBench
 
@@ -31,6 +31,7 @@ class Memory:
         self._recovery: Recovery | None = None
         self._journal = journal.Journal(None)
         self._found: Recovered | None = None
+        self._kept = False
         self._opened: list[tuple[str, dict[str, Any]]] = []
         self._before = EditState()
         self._steps = 0
@@ -41,7 +42,7 @@ class Memory:
     def opening(self, path: str, given: Mapping[str, Any]) -> list[Notice]:
         """A model is about to be loaded: bring back what its project knows and `given`, the options, do not say."""
         self.leaving()
-        self._recovery = Recovery(path)
+        self._recovery, self._kept = Recovery(path), False
         self._journal = journal.Journal(None if self._read_only else journal.beside(path))
         self._found = self._recovery.found() if self._restore else None
         known, faults = project.load(path)
@@ -116,8 +117,13 @@ class Memory:
         if step in ("undo", "redo"):
             self.note(step)
         else:
-            entry = journal.change(before, now, joined=history.undoable == self._steps and bool(self._steps))
-            self.note(entry.verb, **entry.arguments)
+            try:
+                entry = journal.change(before, now, joined=history.undoable == self._steps and bool(self._steps))
+            except EngineError as error:
+                # The engine refuses them too.
+                self._tell(Notice(f"the journal misses a line: {error}", "warning"))
+            else:
+                self.note(entry.verb, **entry.arguments)
         self._before, self._steps = now, history.undoable
 
     def note(self, verb: str, **arguments: Any) -> None:
@@ -171,10 +177,14 @@ class Memory:
         if recovery is None:
             return True
         if not bench.unsaved:
+            # Edits that were taken back do not come again; those of an earlier start may not have been offered yet.
+            if self._kept:
+                recovery.drop()
             return True
-        state = bench.editing.state if bench.editing.ready else bench.kept or EditState()
-        text = bench.text.text if bench.text.typed_at_all and bench.text.unsaved else None
-        return recovery.keep(state, text, bench.text.path)
+        kept = bench.kept if not bench.editing.ready else None
+        kept = kept or Kept(bench.editing.state, text=bench.text.left)
+        self._kept = recovery.keep(kept) or self._kept
+        return self._kept
 
     def drop_unsaved(self) -> None:
         """Nothing is unsaved any more, or it is not wanted."""
@@ -188,13 +198,10 @@ class Memory:
             return None
         bench = self._bench
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.when))
-        edits = counted(len(found.state.differing(EditState())), "edit")
+        edits = counted(found.kept.edits, "edit") + (" and the cfg's text" if found.kept.text is not None else "")
         other = "" if found.same_model else ", of another version of the model"
-        biases = "; biases that a search corrected are gone" if found.state.biases else ""
-        if found.text is not None:
-            bench.text.recover(found.text, found.cfg)
-        else:
-            bench.editing.do(f"unsaved edits of {when}", dataclasses.replace(found.state, biases=""))
+        biases = "; biases that a search corrected are gone" if found.kept.state.biases else ""
+        bench.take_back(f"unsaved edits of {when}", found.kept)
         undo = bench.keymap.shown("undo")
         return Notice(
             f"{edits} of {when} that were not saved are back{other}{biases}: {undo} takes them away", "warning"

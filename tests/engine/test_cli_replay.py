@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import cli, demo, journal, layer_filter
+from engine import cli, demo, layer_filter
 from engine.errors import InputError
-from engine.journal import Entry, written
-from engine.journal_entries import HEADER
+from engine.journal import keeping as journal
+from engine.journal.entries import HEADER
+from engine.journal.keeping import Entry, written
 from engine.session import Session
 from engine.session_hybrid import HybridSession
 from engine.summaries import LayerSummary

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from engine.history import EditState
-from engine.journal_entries import STEPS, Entry
+from engine.journal.entries import STEPS, Entry
 
 _ROOT = 0
 

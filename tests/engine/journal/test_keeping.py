@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine import journal
 from engine.errors import EngineError, FileError, InputError
 from engine.history import EditState
-from engine.journal import Entry, Journal, change, compact, parse, written
-from engine.journal_entries import HEADER, MOST_LINES, VERBS
-from engine.journal_steps import EntrySteps, edits_after, taken
+from engine.journal import keeping as journal
+from engine.journal.entries import HEADER, MOST_LINES, VERBS
+from engine.journal.keeping import Entry, Journal, change, compact, parse, written
+from engine.journal.steps import EntrySteps, edits_after, taken
 
 NAMES = st.sampled_from("abcdef")
 TEXTS = st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=12)

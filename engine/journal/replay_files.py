@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.errors import FileError
 from engine.files.portable_paths import located
-from engine.journal_entries import Entry
+from engine.journal.entries import Entry
 
 MODEL, DATA, CFG = ".model", ".data", ".quantization.cfg"
 """How the names of the files of hybrid quantization end."""

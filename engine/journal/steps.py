@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engine.history import EditState, History
-from engine.journal_entries import Entry
+from engine.journal.entries import Entry
 
 
 class EntrySteps:

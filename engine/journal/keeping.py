@@ -11,8 +11,8 @@ from pathlib import Path
 
 from engine.errors import EngineError, FileError
 from engine.files.writing import replacing
-from engine.journal_compaction import compact
-from engine.journal_entries import (
+from engine.journal.compaction import compact
+from engine.journal.entries import (
     HEADER,
     LARGEST_JOURNAL,
     MOST_LINES,
@@ -85,7 +85,7 @@ class Journal:
         return ""
 
     def compact(self) -> tuple[Entry, ...]:
-        """The fewest entries that come to the same, see `engine.journal_compaction.compact`."""
+        """The fewest entries that come to the same, see `engine.journal.compaction.compact`."""
         return compact(self._entries)
 
     def close(self) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 from engine.config import Config
 from engine.errors import ConfigError, FileError, OrderError, QuantizationError
 from engine.history import EditState
-from engine.journal_entries import STEPS, Entry
-from engine.journal_steps import EntrySteps, taken
+from engine.journal.entries import STEPS, Entry
+from engine.journal.replay_files import CFG, DATA, MODEL, ReplayFiles
+from engine.journal.steps import EntrySteps, taken
 from engine.progress import Progress
 from engine.quantization.dataset import Dataset
 from engine.quantization.preprocessing import input_specs
-from engine.replay_files import CFG, DATA, MODEL, ReplayFiles
 from engine.session_hybrid import HybridSession
 from engine.summaries import Candidate, LiveState, Quality, TuneRun
 
