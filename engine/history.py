@@ -89,7 +89,8 @@ class History:
         del self._steps[self._done :]
         step = Step(label, state, group, text, text_before)
         if last is not None and group and last.group == group:
-            self._steps[-1] = dataclasses.replace(step, text_before=last.text_before)
+            # Where nothing of the step so far was done to the text, it was then as it is before this.
+            self._steps[-1] = step if last.text is None else dataclasses.replace(step, text_before=last.text_before)
         else:
             self._steps.append(step)
         self._done = len(self._steps)

@@ -33,6 +33,9 @@ class Bench(TuningBench):
 
     # What outlives the app
 
+    def leaving(self) -> None:
+        self.memory.keep_unsaved()
+
     def opening(self, path: str) -> None:
         """A model is about to be loaded."""
         for notice in self.memory.opening(path, self.given):
@@ -50,10 +53,10 @@ class Bench(TuningBench):
 
     def edits_ready(self) -> Reply:
         """A built model can be edited: bring back what was never saved, or say that a cfg was."""
-        if self.summary is not None and self.summary.framework == "hybrid":
-            self.text.open(str(Path(self.path).with_suffix(".quantization.cfg")))
         if reply := self.memory.recovered():
             return reply
+        if self.summary is not None and self.summary.framework == "hybrid" and not self.text.recovering:
+            self.text.open(str(Path(self.path).with_suffix(".quantization.cfg")))
         saved = self.memory.saved_cfg
         if saved and not self.text.path and Path(saved).is_file():
             return Notice(f"{Path(saved).name} was saved for this model: {self._key('open_cfg')} reads it")

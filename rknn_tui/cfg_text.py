@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,11 @@ from engine.summaries import CfgReading, Fault
 from rknn_tui.calls import Calls
 from rknn_tui.dialogue import Notice, Question, Reply, notice_of
 from rknn_tui.editing import Editing, edit_changes
+from rknn_tui.kept import LeftText
 
 Then = Callable[[], object]
+RECOVERY = "recovery"
+"""The group of the step that brings edits and text back."""
 
 
 class TextHearer(Protocol):
@@ -52,12 +56,15 @@ class CfgText:
         self._read_now: str | None = None
         self._busy = False
         self._then: list[Then] = []
+        self._recovering: LeftText | None = None
         # What the next change by hand starts from.
         self._before: str | None = None
 
     @property
     def unsaved(self) -> bool:
         """Whether the text, as far as it was asked for, differs from the file."""
+        if self._recovering is not None:
+            return self._recovering.typed
         return self.text is not None and self.saved is not None and self.text != self.saved
 
     @property
@@ -101,13 +108,39 @@ class CfgText:
         if self.text is not None and not self._stepped and (self._unread or self._read_now is not None):
             self._step(self._editing.state, self.text, "")
 
-    def recover(self, text: str, path: str) -> None:
-        """Go on with a text of an earlier start that was never saved."""
+    @property
+    def recovering(self) -> bool:
+        """Whether a text that was left comes back, as soon as the engine has answered."""
+        return self._recovering is not None
+
+    @property
+    def left(self) -> LeftText | None:
+        """The text to go on with after the engine or the app is gone; None where it is what the engine writes."""
+        if self._recovering is not None:
+            return self._recovering
+        if self.text is None or not (self.path or self.typed_at_all):
+            return None
+        typed = self.typed_at_all and self.unsaved
+        saved = self.saved if self.path else None
+        return LeftText(self.text, self.path, self._expresses, typed, saved, self._checksum)
+
+    def recover(self, left: LeftText, label: str) -> None:
+        """Go on with a text that was left, as a part of the step that brought back the edits in force with it.
+
+        Until the engine has answered, what was left is still what there is to be kept.
+        """
+        self._recovering = left
 
         def take() -> None:
-            self.type(text)
-            self.path = path
-            self.read()
+            self._recovering = None
+            self.text, self.path, self.typed_at_all = left.text, left.path, left.typed
+            if left.saved is not None:
+                self.saved, self._checksum = left.saved, left.checksum
+            self._editing.do(label, self._editing.state, RECOVERY, text=left.text, text_before=self._before)
+            self._before = left.text
+            self._expresses = left.expresses and dataclasses.replace(left.expresses, biases="")
+            self._unread, self._stepped = True, False
+            self.read(RECOVERY)
             self._hearer.text_changed()
 
         self.bring_up_to_date(take)

@@ -44,7 +44,8 @@ class Memory:
         self.leaving()
         self._recovery, self._kept = Recovery(path), False
         self._journal = journal.Journal(None if self._read_only else journal.beside(path))
-        self._found = self._recovery.found() if self._restore else None
+        # What the bench has kept itself goes on by itself.
+        self._found = self._recovery.found() if self._restore and self._bench.kept is None else None
         known, faults = project.load(path)
         self._take(known, given)
         return [Notice(fault, "warning") for fault in faults]
@@ -182,7 +183,7 @@ class Memory:
                 recovery.drop()
             return True
         kept = bench.kept if not bench.editing.ready else None
-        kept = kept or Kept(bench.editing.state, text=bench.text.left)
+        kept = kept or Kept(bench.editing.state, bench.editing.history.saved, bench.text.left)
         self._kept = recovery.keep(kept) or self._kept
         return self._kept
 
@@ -193,10 +194,10 @@ class Memory:
 
     def recovered(self) -> Reply:
         """Edits of an earlier start that were never saved, made again on the model that was built; told once."""
-        found, self._found = self._found, None
-        if found is None:
+        found, bench = self._found, self._bench
+        if found is None or not bench.editing.ready:
             return None
-        bench = self._bench
+        self._found = None
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.when))
         edits = counted(found.kept.edits, "edit") + (" and the cfg's text" if found.kept.text is not None else "")
         other = "" if found.same_model else ", of another version of the model"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.history import EditState
+from rknn_tui.kept import Kept, LeftText
 from rknn_tui.settings import state_folder
 
 LARGEST_RECOVERY = 64 << 20
@@ -27,14 +28,11 @@ _PART = ".part"
 class Recovered:
     """Edits that were in force and not saved at `when` (seconds since 1970).
 
-    `text` is the cfg's text where that had been changed by hand, else None; `cfg` the file that it is of, '' for none
-    yet. `same_model`: the model's file is still the one of then. Biases of a search (`state.biases`) are gone with the
+    `same_model`: the model's file is still the one of then. Biases of a search (`kept.state.biases`) are gone with the
     engine that found them.
     """
 
-    state: EditState
-    text: str | None
-    cfg: str
+    kept: Kept
     when: float
     same_model: bool
 
@@ -47,19 +45,18 @@ class Recovery:
         name = hashlib.sha256(os.fsencode(os.path.realpath(model))).hexdigest()[:32]
         self.path = state_folder() / "recovery" / f"{name}.json"
         self._lock = threading.Lock()
-        self._kept: tuple[EditState, str | None, str] | None = None
+        self._kept: Kept | None = None
 
-    def keep(self, state: EditState, text: str | None, cfg: str) -> bool:
-        """Write down edits in force, and the cfg's text where it was changed by hand; whether that worked.
+    def keep(self, kept: Kept) -> bool:
+        """Write down edits in force, and the cfg's text; whether that worked.
 
         What is kept already is not written again.
         """
         with self._lock:
-            kept = (state, text, cfg)
             if self._kept is not None and _same(self._kept, kept):
                 return True
             try:
-                self._write(self._content(state, text, cfg))
+                self._write(self._content(kept))
             except (OSError, ValueError, MemoryError):
                 return False
             self._kept = kept
@@ -87,18 +84,22 @@ class Recovery:
             except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError, MemoryError):
                 return None
 
-    def _content(self, state: EditState, text: str | None, cfg: str) -> bytes:
+    def _content(self, kept: Kept) -> bytes:
+        text = kept.text
         content = {
             "rknn-tui recovery": _VERSION,
             "model": self._model,
             "file": self._facts(),
             "when": time.time(),
-            "wishes": dict(state.wishes),
-            "ranges": {row: list(ends) for row, ends in state.ranges.items()},
-            "biases": state.biases,
-            "text": text,
-            "cfg": str(Path(cfg).absolute()) if cfg else "",
+            **_plain(kept.state),
+            "biases": kept.state.biases,
+            "saved": _plain(kept.saved),
+            "text": None if text is None else text.text,
+            "cfg": "" if text is None or not text.path else str(Path(text.path).absolute()),
         }
+        if text is not None:
+            content |= {"expresses": text.expresses and _plain(text.expresses), "typed": text.typed}
+            content |= {"saved text": text.saved, "checksum": text.checksum}
         data = json.dumps(content, allow_nan=False).encode("ascii")
         if len(data) > LARGEST_RECOVERY:
             raise ValueError("too large")
@@ -127,22 +128,49 @@ class Recovery:
             raise
 
 
-def _same(one: tuple[EditState, str | None, str], other: tuple[EditState, str | None, str]) -> bool:
-    return one == other and list(one[0].wishes) == list(other[0].wishes)
+def _same(one: Kept, other: Kept) -> bool:
+    return one == other and list(one.state.wishes) == list(other.state.wishes)
+
+
+def _plain(state: EditState) -> dict[str, Any]:
+    return {
+        "wishes": dict(state.wishes),
+        "ranges": {row: list(ends) for row, ends in state.ranges.items()},
+    }
 
 
 def _recovered(content: Any, facts: list[int] | None) -> Recovered:
     """Raises ValueError, TypeError, KeyError or OverflowError for what `keep` never wrote."""
     if not isinstance(content, dict) or content["rknn-tui recovery"] != _VERSION:
         raise ValueError
+    state = dataclasses.replace(_state(content), biases=_text(content["biases"]))
+    saved = _state(content.get("saved", {"wishes": {}, "ranges": {}}))
+    left: LeftText | None = None
+    if content["text"] is not None:
+        expresses, typed = content.get("expresses"), content.get("typed", True)
+        left = LeftText(
+            _text(content["text"]),
+            _text(content["cfg"]),
+            None if expresses is None else _state(expresses),
+            typed is not False,
+            _optional_text(content.get("saved text")),
+            _optional_text(content.get("checksum")),
+        )
+    same = facts is not None and content["file"] == facts
+    return Recovered(Kept(state, saved, left), _number(content["when"]), same)
+
+
+def _state(content: Any) -> EditState:
+    content = _mapping(content)
     wishes = {_text(name): _text(wish) for name, wish in _mapping(content["wishes"]).items()}
     ranges = {_text(row): tuple(map(_number, ends)) for row, ends in _mapping(content["ranges"]).items()}
     if any(len(ends) != 2 for ends in ranges.values()) or not all(wishes.values()):
         raise ValueError
-    text = None if content["text"] is None else _text(content["text"])
-    state = EditState(wishes, ranges, _text(content["biases"]))
-    same = facts is not None and content["file"] == facts
-    return Recovered(state, text, _text(content["cfg"]), _number(content["when"]), same)
+    return EditState(wishes, ranges)
+
+
+def _optional_text(value: Any) -> str | None:
+    return None if value is None else _text(value)
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:

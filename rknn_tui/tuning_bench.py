@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, FileError, InputError
-from engine.history import EditState
 from engine.summaries import Finding, LayerError, LayerSummary
 from rknn_tui.dialogue import Notice, Question, Reply, counted, first_sample, notice_of
 from rknn_tui.facts import Facts
@@ -46,7 +45,7 @@ class TuningBench(Workbench):
     def unsaved(self) -> int:
         """How many edits of the graph and the text are in no file."""
         if not self.editing.ready:
-            return len(self.kept.differing(EditState())) if self.kept is not None else 0
+            return self.kept.unsaved if self.kept is not None else 0
         return self.editing.history.unsaved or int(self.text.unsaved)
 
     def closed(self) -> None:

@@ -101,6 +101,9 @@ class Workbench:
         self._forget()
 
     def _forget(self) -> None:
+        if self.searches.job is not None:
+            self.searches.cancel()
+            self.job_over(self.searches.job, "cancelled", "the model is another one now")
         self.summary: ModelSummary | None = None
         self.build: BuildSummary | None = None
         self.built_target = ""
@@ -131,6 +134,7 @@ class Workbench:
         """Load another model; sizes, batch, dataset and sample are its own, other settings are kept and named."""
         if self.job is not None and not self.died:
             return self._busy()
+        gone = self.died is not None
         kept: list[str] = []
         if self.path and path != self.path:
             kept = sorted(set(self.config) - {"target_platform"})
@@ -139,13 +143,13 @@ class Workbench:
             self._suggested, self.float16, self.batch = "", False, 1
             self.given = {}
         self.leaving()
-        # What was edited comes back with its model, as after a start.
-        self.kept = self._built_with = None
-        self.editing.forget()
-        self.text.forget()
+        if path != self.path:
+            # What was edited comes back with its model, as after a start.
+            self.kept = self._built_with = None
+            self._forget()
         self.path = path
         self.opening(path)
-        refusal = self._restart() if self.died else self._load()
+        refusal = self._restart() if gone else self._load()
         return Notice(f"settings kept from before: {', '.join(kept)}", "warning") if kept else refusal
 
     def leaving(self) -> None:
@@ -286,8 +290,8 @@ class Workbench:
         self._keep_edits()
         if self.job is not None:
             self.job_over(self.job, "cancelled", "ended with the engine's process")
-        self.calls.forget()
         self._forget()
+        self.calls.forget()
         try:
             self.host.restart()
         except EngineDiedError as error:
@@ -430,11 +434,12 @@ class Workbench:
         """Make the edits again that a model lost with its engine."""
         if self.kept is not None and self.editing.ready:
             kept, self.kept = self.kept, None
-            self.editing.history.saved = kept.saved
             self.take_back("edits kept from before", kept)
 
     def take_back(self, label: str, kept: Kept) -> None:
         """Put edits that were kept in force again, as a step. Biases of a search are gone."""
+        if kept.text is not None and kept.text.path:
+            self.editing.history.saved = kept.saved
         self.editing.do(label, kept.without_biases(), RECOVERY)
         if kept.text is not None:
             self.text.recover(kept.text, label)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 SECONDS_BEFORE_READING = 0.2
 """What is typed is looked at once the fingers rest."""
-SECONDS_BEFORE_KEEPING = 1.0
-"""Edits are written down at most once in that time."""
+SECONDS_BEFORE_KEEPING = 0.05
+"""Edits are written down at most once in that time: a process can be killed at any moment."""
 
 
 class CfgPane(Asking):

@@ -284,4 +284,6 @@ class TuneScreen(TuneActions):
         self.app.numbers_changed()
 
     def on_engine_ended(self, message: EngineEnded) -> None:
-        self.told(self.bench.died_of(message.error))
+        # The word of a process that another one has taken the place of meanwhile is old news.
+        if not self.app.host.alive:
+            self.told(self.bench.died_of(message.error))
