@@ -39,7 +39,15 @@ def real(*words: str | Path) -> list[str]:
 class Terminal:
     """A program on a pseudo-terminal. `bytes` counts what it has written; `screen` is what is to be seen."""
 
-    def __init__(self, command: Sequence[str], width: int = 80, height: int = 24, **environment: str) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        width: int = 80,
+        height: int = 24,
+        *,
+        folder: str | Path = ROOT,
+        **environment: str,
+    ) -> None:
         self.master, self.slave = pty.openpty()
         self._set_size(width, height)
         self.modes = termios.tcgetattr(self.slave)
@@ -52,7 +60,7 @@ class Terminal:
             stdin=self.slave,
             stdout=self.slave,
             stderr=self.slave,
-            cwd=ROOT,
+            cwd=folder,
             env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environment},
             start_new_session=True,
         )
