@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from textual import events
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Input
 
 from rknn_tui.dialogue import Notice, Question, Reply
@@ -39,6 +40,8 @@ class Asking(Screen[None]):
         self.keymap: Keymap = app.keymap
         self.notices: list[Notice] = []
         self.question: Question | None = None
+        self.focused_before: Widget | None = None
+        """What keys were typed into when the question came."""
         self._asked_at = 0.0
         self._waiting: list[Question] = []
         self._message: Notice | None = None
@@ -77,6 +80,7 @@ class Asking(Screen[None]):
                 return
             self.question, self._asked_at = reply, time.monotonic()
             if reply.typed:
+                self.focused_before = self.focused
                 self.show_prompt(True)
                 self.prompt.set_text(reply.prefill)
                 self.prompt.focus()

@@ -35,6 +35,7 @@ class CfgPane(Asking):
     _keeping: Timer | None = None
     _group = ""
     _groups = 0
+    _left_at = ""
 
     @property
     def editor(self) -> CfgEditor | None:
@@ -86,12 +87,20 @@ class CfgPane(Asking):
             self.query_one("#cfg").mount(self._editor)
         self.add_class("editing")
         self.relayout()
-        self.bench.text.bring_up_to_date(self._show_text)
+        self.bench.text.bring_up_to_date(self._show_text_of_layer)
         if not self.has_class("wide"):
             self.call_after_refresh(self.focus_editor)
         return None
 
+    def _show_text_of_layer(self) -> None:
+        """Show the text, at the layer's line where the cursor is on another one than when the text was left."""
+        self._show_text()
+        layer = self.graph.current
+        if self.editor is not None and layer is not None and layer.name != self._left_at:
+            self.editor.go_to(layer.name)
+
     def _hide_editor(self) -> None:
+        self._left_at = self.graph.current.name if self.graph.current is not None else ""
         self.remove_class("editing", "whole-cfg")
         self.set_focus(None)
         self.relayout()
@@ -104,7 +113,8 @@ class CfgPane(Asking):
             self.show_cfg_title()
 
     def restore_focus(self) -> None:
-        if self.has_class("editing") and not self.has_class("wide"):
+        asked_from_text = self.editor is not None and self.focused_before is self.editor
+        if self.has_class("editing") and (asked_from_text or not self.has_class("wide")):
             self.focus_editor()
 
     def do_other_pane(self) -> Reply:
@@ -221,7 +231,8 @@ class CfgPane(Asking):
     def follow_in_text(self, layer: LayerSummary) -> None:
         """The graph's cursor rests on a layer: the text shows its line."""
         editor = self.editor
-        if editor is not None and self.has_class("editing") and not self.editing_text:
+        # While something is asked from within the text, its cursor waits where it was left.
+        if editor is not None and self.has_class("editing") and not self.editing_text and self.question is None:
             editor.go_to(layer.name)
 
     def do_next_fault(self) -> Reply:
