@@ -172,6 +172,8 @@ class _Process:
         for line in self._stdout:
             with contextlib.suppress(ValueError, TypeError, KeyError):
                 self._hear(decode(line))
+            # A long answer is not kept until the next one comes.
+            del line
         self.popen.wait()
         self._unsent.put(None)
         for stream in (self._stdout, self._stdin):

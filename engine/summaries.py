@@ -23,7 +23,7 @@ class TensorSummary:
     layout: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class LayerSummary:
     """One step of the NPU: a node, or nodes fused, named by its output tensor.
 
@@ -89,7 +89,7 @@ class RecipeScore:
     noise: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class ErrorPair:
     """Cosine similarity (-1..1) and euclidean distance (L2 norm of the difference) against the float model."""
 
@@ -114,7 +114,7 @@ class PartError:
     flag: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class LayerError:
     """A line of the accuracy report.
 
@@ -186,7 +186,7 @@ class Quality:
         return -10.0 * math.log10(self.noise) if self.noise > 0 else math.inf
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class SourceShare:
     """A place where accuracy is lost: one tensor's rounding, or one layer's weights, alone in the float model.
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class LayerValues:
     """What is known of one layer now; NaN where it is not known.
 
