@@ -156,7 +156,17 @@ class CfgText:
     def _took_text(self, value: Any) -> None:
         self.text = self._before = str(value)
         self._expresses = None
-        self.saved = self.saved if self.saved is not None else self.text
+        saved = self._editing.history.saved
+        if self.saved is not None:
+            return
+        if saved == self._editing.state:
+            self.saved = self.text
+        else:
+            # The engine's text has the edits of this moment in it; what they are compared with has not.
+            self._start("cfg_write", {"text": self.text, **_edits(saved)}, self._took_saved)
+
+    def _took_saved(self, value: Any) -> None:
+        self.saved = str(value)
 
     def _took_written(self, value: Any, state: EditState) -> None:
         if not self._unread:
@@ -242,14 +252,16 @@ class CfgText:
                 put(self._checksum if path == self.path else None)
 
         def put(known: str | None) -> None:
-            text = self.text or ""
+            # Edits that are made while the file is written are not in it.
+            text, state = self.text or "", self._editing.state
             params = {"path": path, "text": text, "known": known}
-            self._start("save_cfg", params, lambda value: wrote(value, text))
+            self._start("save_cfg", params, lambda value: wrote(value, text, state))
 
-        def wrote(value: Any, text: str) -> None:
+        def wrote(value: Any, text: str, state: EditState) -> None:
             self.saved, self.path = text, path
             self._checksum = hashlib.sha256(text.encode()).hexdigest()
-            self._editing.mark_saved()
+            self._editing.mark_saved(state)
+            self._hearer.text_changed()
             then([str(name) for name in value])
 
         if self.faults:

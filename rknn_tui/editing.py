@@ -285,12 +285,13 @@ class Editing:
         """Let the next edit be a step of its own."""
         self.history.settle()
 
-    def mark_saved(self) -> None:
-        """The edits in force are in the file."""
+    def mark_saved(self, state: EditState | None = None) -> None:
+        """The edits in force, or those of an earlier moment, are in the file."""
         before = self.history.saved
-        self.history.mark_saved()
-        self.saved_quality = self.quality
-        self._hearer.values_changed(self.values(self._layers_of(before.differing(self.state))))
+        saved = self.history.saved = self.state if state is None else state
+        self.saved_quality = self.quality if self._measured == saved else None
+        changed = dict.fromkeys((*before.differing(self.state), *saved.differing(self.state)))
+        self._hearer.values_changed(self.values(self._layers_of(changed)))
 
     def keep_run(self, label: str) -> None:
         """Keep what was measured last, to be compared with others."""

@@ -79,11 +79,14 @@ class Asking(Screen[None]):
                 self._waiting.append(reply)
                 return
             self.question, self._asked_at = reply, time.monotonic()
+            self.focused_before = self.focused
             if reply.typed:
-                self.focused_before = self.focused
                 self.show_prompt(True)
                 self.prompt.set_text(reply.prefill)
                 self.prompt.focus()
+            else:
+                # A text that is edited would take the answer's key for itself.
+                self.set_focus(None)
             self.show_message()
         self.show_status()
 
@@ -121,7 +124,7 @@ class Asking(Screen[None]):
         """Stop asking, and go on to a question that waits."""
         question, self.question = self.question, None
         self.show_prompt(False)
-        if question is not None and question.typed:
+        if question is not None:
             self.set_focus(None)
             self.restore_focus()
         self._message = None
@@ -131,7 +134,7 @@ class Asking(Screen[None]):
         return question
 
     def restore_focus(self) -> None:
-        """The prompt had the focus and gave it back."""
+        """A question had the keys and gives them back."""
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         question = self.close_question()
