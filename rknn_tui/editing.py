@@ -260,6 +260,7 @@ class Editing:
         before = self.state
         if not self.history.do(label, state, group, **texts):
             return Notice(f"{label}: it is so already")
+        self.stepped = None
         self._changed(before, label)
         return None
 
@@ -321,8 +322,9 @@ class Editing:
             left = self._noise.left(self.precisions)
             self.estimate = None if left is None else estimated_cosine(self.quality.cosine, self._left, left)
         self._hearer.values_changed(self.values(names))
-        self._hearer.edits_changed(label)
+        # The engine answers in turn: the numbers that a person waits for come before what others ask for.
         self._send()
+        self._hearer.edits_changed(label)
 
     def _layers_of(self, tensors: Iterable[str]) -> list[str]:
         return [name for tensor in tensors if (name := self.layer_of(tensor))]
@@ -352,7 +354,7 @@ class Editing:
                     # What the engine cannot do is not kept: the step goes, and so does its mark on the screen.
                     before = self.state
                     self.history.undo()
-                    self._measured = None
+                    self._measured = self.stepped = None
                     self._changed(before, "undo")
             self._send()
 

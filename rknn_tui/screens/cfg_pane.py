@@ -186,8 +186,11 @@ class CfgPane(Asking):
     def edits_changed(self, step: str) -> None:
         """The graph was edited: the text follows where it is seen."""
         self.unsaved_changed()
+        stepped = self.bench.editing.stepped
         if self.has_class("editing"):
-            self.bench.text.bring_up_to_date(self._show_text)
+            # Where a change of the text is taken back or made again, the text of that step comes right after this.
+            if stepped is None or stepped[1] is None:
+                self.bench.text.bring_up_to_date(self._show_text)
             self.show_cfg_title()
 
     def on_cfg_editor_changed(self, message: CfgEditor.Changed) -> None:
