@@ -6,8 +6,10 @@ twice: opening the prompt would cost 6 kB in 80x24, and every number at the end 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+import functools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, pairwise
 from operator import itemgetter
 
 from rich.cells import get_character_cell_size
@@ -19,12 +21,15 @@ from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 Cell = tuple[str, str, str]
 """A character with what combines with it, and the escape codes before and behind it; the second half of a wide
 character is '' in the same codes."""
+Colours = tuple[str, str]
 Run = tuple[int, int, Sequence[Cell]]
 """A line, its first column, and the cells from there on."""
 
 BLANK: Cell = (" ", "", "")
-_LEAST_GAP = 7
-"""Unchanged cells over which a jump is shorter than drawing them again."""
+_PLAIN: Colours = ("", "")
+_SELECTED = re.compile(r"\x1b\[([0-9;]+)m")
+_JUMP = 6
+"""Bytes of a move within a line."""
 _LEAST_BLANKS = 4
 """Blanks up to the right edge that are longer than the code that erases them."""
 
@@ -49,11 +54,12 @@ class Painter:
             runs = self._runs_of_all(update)
         else:
             return None
-        parts: list[str] = []
+        pen = Pen()
         for y, x, cells in runs:
             line = self._shown.get(y, [])
-            parts += changes(line[x : x + len(cells)], cells, x, y, width)
-        return Difference("".join(parts), self, runs)
+            for start, changed, erases in changes(line[x : x + len(cells)], cells, to_edge=x + len(cells) == width):
+                pen.draw(y, x + start, changed, erases=erases)
+        return Difference(pen.text, self, runs)
 
     def drawn(self, runs: Iterable[Run]) -> None:
         """The terminal shows these cells now."""
@@ -121,39 +127,81 @@ class Difference(CompositorUpdate):
         return self.text
 
 
-def changes(shown: Sequence[Cell], cells: Sequence[Cell], x: int, y: int, width: int) -> list[str]:
-    """What makes line `y`, which shows `shown` from column `x` on, show `cells`; what is not known is drawn."""
+class Pen:
+    """Writes cells with the fewest codes: colours stay as they are from one place to the next."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._line = -1
+        self._colours = _PLAIN
+
+    @property
+    def text(self) -> str:
+        """All that was drawn, and the plain colours after it."""
+        return "".join([*self._parts, _turn(self._colours, _PLAIN)])
+
+    def draw(self, y: int, x: int, cells: Iterable[Cell], *, erases: bool) -> None:
+        """Show `cells` in a line from a column on, and where it `erases` nothing behind them."""
+        self._parts.append(f"\x1b[{x + 1}G" if y == self._line else f"\x1b[{y + 1};{x + 1}H")
+        self._line = y
+        for colours, group in groupby(cells, itemgetter(1, 2)):
+            self._parts += [self._turned(colours), *(cell[0] for cell in group)]
+        if erases:
+            self._parts += [self._turned(_PLAIN), "\x1b[K"]
+
+    def _turned(self, colours: Colours) -> str:
+        before, self._colours = self._colours, colours
+        return _turn(before, colours)
+
+
+@functools.cache
+def _turn(before: Colours, after: Colours) -> str:
+    """The shortest way from one pair of codes to another."""
+    if before == after:
+        return ""
+    old, new = (_SELECTED.fullmatch(codes[0]) for codes in (before, after))
+    if not before[0] or old is None or new is None or "8;" in old[1] + new[1]:
+        # Either side may be more than colours, such as a link.
+        return before[1] + after[0]
+    kept = set(old[1].split(";"))
+    added = [code for code in new[1].split(";") if code not in kept]
+    if kept <= set(new[1].split(";")):
+        return f"\x1b[{';'.join(added)}m"
+    return f"\x1b[0;{new[1]}m"
+
+
+def changes(
+    shown: Sequence[Cell], cells: Sequence[Cell], *, to_edge: bool
+) -> Iterator[tuple[int, Sequence[Cell], bool]]:
+    """What to draw in a line that shows `shown` for it to show `cells`: places, cells, and whether the rest is blank.
+
+    What is not known is drawn. `to_edge`: the last cell is the last one of the screen's line.
+    """
     if shown == cells:
-        return []
+        return
     changed = [place for place, cell in enumerate(cells) if place >= len(shown) or shown[place] != cell]
     blank = len(cells)
-    if x + blank == width:
-        while blank and cells[blank - 1] == BLANK:
-            blank -= 1
-    parts: list[str] = []
+    while to_edge and blank and cells[blank - 1] == BLANK:
+        blank -= 1
     place = 0
     while place < len(changed):
         first = last = changed[place]
         place += 1
-        while place < len(changed) and changed[place] - last <= _LEAST_GAP:
+        while place < len(changed) and _bytes(cells[last + 1 : changed[place]]) <= _JUMP:
             last = changed[place]
             place += 1
         # The head of a wide character may be the same where its second half is not known.
         while first > 0 and not cells[first][0]:
             first -= 1
-        erases = last + 1 - max(first, blank) >= _LEAST_BLANKS
-        end = max(first, blank) if erases else last + 1
-        move = f"\x1b[{x + first + 1}G" if parts else f"\x1b[{y + 1};{x + first + 1}H"
-        parts += [move, _drawn(cells[first:end])]
-        if erases:
-            parts.append("\x1b[K")
-            break
-    return parts
+        if last + 1 - max(first, blank) >= _LEAST_BLANKS:
+            yield first, cells[first : max(first, blank)], True
+            return
+        yield first, cells[first : last + 1], False
 
 
-def _drawn(cells: Sequence[Cell]) -> str:
-    texts = []
-    for (before, behind), group in groupby(cells, itemgetter(1, 2)):
-        texts.append(f"{before}{''.join(cell[0] for cell in group)}{behind}")
-    # Colours end with a code of their own before the next begin: both fit into one.
-    return "".join(texts).replace("\x1b[0m\x1b[", "\x1b[0;")
+def _bytes(cells: Sequence[Cell]) -> int:
+    """What cells take that are drawn for what comes behind them; more than a jump where there are many."""
+    if len(cells) > _JUMP:
+        return len(cells)
+    colours = sum(len(cell[1]) for cell, other in pairwise(cells) if cell[1:] != other[1:])
+    return colours + sum(len(cell[0].encode()) for cell in cells)
