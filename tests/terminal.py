@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyte
@@ -37,7 +37,10 @@ def real(*words: str | Path) -> list[str]:
 
 
 class Terminal:
-    """A program on a pseudo-terminal. `bytes` counts what it has written; `screen` is what is to be seen."""
+    """A program on a pseudo-terminal. `bytes` counts what it has written; `screen` is what is to be seen.
+
+    `counting` answers as terminals do that can show a frame at once: frames are then marked, and `frames` counts them.
+    """
 
     def __init__(
         self,
@@ -46,13 +49,15 @@ class Terminal:
         height: int = 24,
         *,
         folder: str | Path = ROOT,
+        counting: bool = False,
         **environment: str,
     ) -> None:
         self.master, self.slave = pty.openpty()
         self._set_size(width, height)
         self.modes = termios.tcgetattr(self.slave)
         self.closed: set[int] = set()
-        self.bytes = 0
+        self.bytes = self.frames = 0
+        self._counting = counting
         self.screen = pyte.Screen(width, height)
         self._stream = pyte.ByteStream(self.screen)
         self.process = subprocess.Popen(
@@ -84,18 +89,27 @@ class Terminal:
                 data += self._take()
         return bytes(data)
 
-    def read_until(self, text: bytes, most: float = 20.0) -> bytes:
-        """What is written until `text` is among it, and the rest of that paint."""
+    def read_until(self, code: bytes, most: float = 20.0) -> bytes:
+        """What is written until `code` is among it, and the rest of that paint. For text see `sees`: of that, only what
+        is not on the screen already is written."""
         data = b""
         end = time.monotonic() + most
-        while text not in data and time.monotonic() < end:
+        while code not in data and time.monotonic() < end:
             data += self.read(0.2, 1.0)
-        assert text in data, data[-2000:]
+        assert code in data, data[-2000:]
         return data
+
+    def answer_to(self, keys: bytes | str, quiet: float, most: float = 20.0) -> bytes:
+        """What is written after keys were pressed, until nothing came for `quiet` seconds."""
+        self.press(keys)
+        return self.read(quiet, most)
 
     def _take(self) -> bytes:
         data = os.read(self.master, 1 << 16)
         self.bytes += len(data)
+        self.frames += data.count(b"\x1b[?2026h")
+        if self._counting and b"\x1b[?2026$p" in data:
+            self.press(b"\x1b[?2026;2$y")
         # The emulator knows no private modes with a '<' or '=', which only ask for other kinds of keys.
         self._stream.feed(
             data.replace(b"\x1b[>", b"\x1b[?").replace(b"\x1b[<", b"\x1b[?").replace(b"\x1b[=", b"\x1b[?")
@@ -107,27 +121,47 @@ class Terminal:
         """The screen's lines."""
         return "\n".join(line.rstrip() for line in self.screen.display)
 
+    @property
+    def look(self) -> list[list[object]]:
+        """What a person sees in each cell; blanks look the same in all colours that leave the background alone."""
+        lines = [[self.screen.buffer[y][x] for x in range(self.screen.columns)] for y in range(self.screen.lines)]
+        return [
+            [" " if cell.data == " " and cell.bg == "default" and not cell.reverse else cell for cell in line]
+            for line in lines
+        ]
+
+    @property
+    def resident(self) -> int | None:
+        """Bytes of memory that the program's first process holds, without its engine; None where nobody knows."""
+        status = Path(f"/proc/{self.process.pid}/status")
+        if not status.exists():
+            return None
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) * 1024
+
     def line(self, index: int) -> str:
         """One of the screen's lines; -1 is the last."""
         return self.screen.display[index].rstrip()
 
-    def sees(self, text: str, most: float = 30.0) -> None:
-        """Wait until `text` is on the screen."""
-        self.waits(lambda: text in self.text, f"{text!r} to be seen", most)
+    def sees(self, text: str, most: float = 30.0) -> bytes:
+        """Wait until `text` is on the screen; returns what was written until then."""
+        return self.waits(lambda: text in self.text, f"{text!r} to be seen", most)
 
-    def loses(self, text: str, most: float = 30.0) -> None:
-        """Wait until `text` is on the screen no longer."""
-        self.waits(lambda: text not in self.text, f"{text!r} to go", most)
+    def loses(self, text: str, most: float = 30.0) -> bytes:
+        """Wait until `text` is on the screen no longer; returns what was written until then."""
+        return self.waits(lambda: text not in self.text, f"{text!r} to go", most)
 
-    def waits(self, condition, what: str, most: float = 30.0) -> None:  # type: ignore[no-untyped-def]
-        """Wait until `condition()` holds, reading what is written."""
+    def waits(self, condition: Callable[[], object], what: str, most: float = 30.0) -> bytes:
+        """Wait until `condition()` holds, reading what is written, and return that."""
         end = time.monotonic() + most
+        data = b""
         while not condition():
             assert time.monotonic() < end, f"waited {most:g} s for {what}:\n{self.text}"
             assert self.process.poll() is None or select.select([self.master], [], [], 0)[0], (
                 f"the app ended while waiting for {what}:\n{self.text}"
             )
-            self.read_for(0.02)
+            data += self.read_for(0.02)
+        return data
 
     # What goes in
 
