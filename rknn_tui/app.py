@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from rich.text import Text
 from textual.app import App
 from textual.driver import Driver
+from textual.events import Event, Key, Paste
 from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.theme import Theme
@@ -34,6 +35,7 @@ from rknn_tui.screens.base import WorkScreen
 from rknn_tui.screens.choose import ChooseScreen, OpenScreen, PickScreen, RecentFile
 from rknn_tui.screens.tune import TuneScreen
 from rknn_tui.symbols import wrap
+from rknn_tui.typed_ahead import TypedAhead
 from rknn_tui.widgets.marked_list import MarkedList
 
 LARGEST_LOG_BYTES = 1 << 20
@@ -69,6 +71,7 @@ class Workshop(App[int]):
         os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
         super().__init__()
         self._painter = Painter(self.console)
+        self._typed = TypedAhead(self, super().on_event)
         self.animation_level = "none"
         folder = settings.config_folder()
         self.settings, faults = settings.load(folder / "settings.yaml")
@@ -113,6 +116,12 @@ class Workshop(App[int]):
     def on_mount(self) -> None:
         self.app_resume_signal.subscribe(self, lambda _: self.redraw())
         self._set_theme()
+
+    async def on_event(self, event: Event) -> None:
+        if isinstance(event, (Key, Paste)) and not event.is_forwarded and not self.is_headless:
+            self._typed.put(event)
+        else:
+            await super().on_event(event)
 
     def get_driver_class(self) -> type[Driver]:
         return driver_for(super().get_driver_class())
