@@ -312,9 +312,10 @@ class Workbench:
         found = self.kept or Kept(EditState())
         words = [counted(found.edits, "edit")] if found.edits else []
         words += ["the cfg as it was typed"] if found.text is not None and found.text.typed else []
-        kept = f" {' and '.join(words)} kept." if words else ""
+        kept = f"{' and '.join(words)} kept. " if words else ""
         again = "starts it again, and builds again" if self._built_with else "starts the engine again"
-        return Notice(f"{error}\nWhat was built is lost.{kept} {self._key('restart')} {again}.", "error")
+        lost = "What was built is lost. " if self.built else ""
+        return Notice(f"{error}\n{lost}{kept}{self._key('restart')} {again}.", "error")
 
     def answer(self, question: Question, text: str) -> Reply:
         """Go on with what was typed; an unusable answer is asked for again, with the reason."""
