@@ -154,7 +154,8 @@ class Searches:
         job.progressed("", 0, 0)
 
         def answer(value: Any, error: EngineError | None) -> None:
-            if self.job is not job:
+            if self.job is not job or isinstance(error, EngineDiedError):
+                # The bench hears of a death too, and ends all that ran.
                 return
             self.job = None
             reply: Reply
@@ -162,8 +163,6 @@ class Searches:
                 state, reply = "done", search.take(value)
             elif isinstance(error, Cancelled):
                 state, reply = "cancelled", Notice(f"{search.name}: cancelled")
-            elif isinstance(error, EngineDiedError):
-                return
             else:
                 state, reply = "failed", notice_of(error)
             self.over(job, state, reply.text if isinstance(reply, Notice) else "")
