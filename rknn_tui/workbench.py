@@ -488,7 +488,8 @@ class Workbench:
             if self.job is not job:
                 state = "done" if error is None else "cancelled" if isinstance(error, Cancelled) else "failed"
                 texts = [reply.text for reply in replies if isinstance(reply, (Notice, Question))]
-                self.job_over(job, state, "\n".join(texts))
+                # In a list the first line is seen: what it came to, before what else there is to know.
+                self.job_over(job, state, "\n".join(reversed(texts)))
             if self.view is not None:
                 self.view.job_ended(value, replies)
 

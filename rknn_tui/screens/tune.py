@@ -177,6 +177,7 @@ class TuneScreen(TuneActions):
             facts=bench.facts.of(layer.name),
             words=editing.words.get(layer.name, ""),
             block=block.name if (block := self.graph.around) is not None else "",
+            folded=block.size if (block := self.graph.block) is not None else 0,
             saved=editing.saved_precision(layer),
         )
 

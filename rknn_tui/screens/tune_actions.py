@@ -38,6 +38,7 @@ class TuneActions(CfgPane):
     """The actions of the places "tune" and "cfg", by the ids of the action table."""
 
     _filter = ""
+    _filtered_at = ""
     _count: str | None = None
 
     def show_header(self) -> None:
@@ -184,14 +185,20 @@ class TuneActions(CfgPane):
     # Finding one's way
 
     def do_filter(self) -> Reply:
+        self._stay_here()
         return Question("filter", f"show layers with:  {filters.describe()}", self._filter, paths=False)
 
-    def set_filter(self, text: str) -> None:
-        """Show only what the filter line says."""
+    def _stay_here(self) -> None:
+        """Let the cursor stay near its layer while a filter is typed: half a filter may hide it, or everything."""
+        if self.graph.current is not None:
+            self._filtered_at = self.graph.current.name
+
+    def set_filter(self, text: str, near: str = "") -> None:
+        """Show only what the filter line says; near: the layer to stay at."""
         if text.strip() == self._filter:
             return
         self._filter = text.strip()
-        self.graph.set_filter(filters.parse(self._filter) if self._filter else None)
+        self.graph.set_filter(filters.parse(self._filter) if self._filter else None, near)
         self.show_status()
 
     def do_next_match(self) -> Reply:
@@ -287,8 +294,7 @@ class TuneActions(CfgPane):
 
     def do_unmark(self) -> Reply:
         self.graph.clear_marks()
-        self.show_status()
-        return None
+        return self._marked()
 
     def _marked(self) -> Reply:
         self.show_status()
@@ -399,15 +405,16 @@ class TuneActions(CfgPane):
 
     def typing(self, question: Question, text: str) -> None:
         if question.topic == "filter":
-            self.set_filter(text)
+            self.set_filter(text, self._filtered_at)
 
     def beside(self, question: Question, step: int) -> None:
         if question.topic == "filter":
             self.graph.move_by(step)
+            self._stay_here()
 
     def taken_back(self, question: Question) -> Reply:
         if question.topic == "filter":
-            self.set_filter("")
+            self.set_filter("", self._filtered_at)
         elif question.topic == "sizes":
             return self.bench.without_model()
         return None

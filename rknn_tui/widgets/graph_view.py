@@ -87,12 +87,15 @@ class GraphView(MarkableLayers):
 
     # Which rows
 
-    def set_filter(self, test: Test | None) -> None:
-        """Show only layers that pass, keeping the cursor on its layer, or the next that is still there."""
+    def set_filter(self, test: Test | None, near: str = "") -> None:
+        """Show only layers that pass, keeping the cursor on its layer, or the next that is still there.
+
+        near: the layer to stay at instead of the cursor's, such as that from which a filter is being typed.
+        """
         self._test = test
         if test is not None:
             self._last_test = test
-        self._arrange()
+        self._arrange(self._places.get(near))
 
     def sort_by(self, key: str | None, reverse: bool = False) -> None:
         """Sort by one of SORT_KEYS and go to the first row, or back to the graph (None, 'graph'): see `sorted_places`.
@@ -150,8 +153,8 @@ class GraphView(MarkableLayers):
         self._jumps.clear()
         return True
 
-    def _arrange(self) -> None:
-        self._rearrange(self._filter_and_sort)
+    def _arrange(self, place: int | None = None) -> None:
+        self._rearrange(self._filter_and_sort, place)
         self._jumps.clear()
 
     def _filter_and_sort(self) -> None:

@@ -42,7 +42,14 @@ class _Subject:
     words: str
     block: str
     saved: str
+    folded: int
     symbols: Symbols
+
+    @property
+    def number(self) -> str:
+        """The layer's number, and of how many it stands at the head in a folded block."""
+        behind = f"{self.symbols.folded} {self.folded} layers, the first " if self.folded else ""
+        return f"{self.symbols.rule} {behind}#{self.layer.index} "
 
 
 def detail_lines(
@@ -60,17 +67,18 @@ def detail_lines(
     words: str = "",
     block: str = "",
     saved: str = "",
+    folded: int = 0,
 ) -> list[Line]:
     """At most `height` lines of at most `width` cells, what matters most first.
 
     `layers` are the model's by name, `readers` the names of those that read this one; `values` are this layer's,
     `around` those of others by name. `words` say what it converts, `saved` what the saved cfg has it compute in, ''
-    where none is saved.
+    where none is saved. `folded` layers are in the folded block whose first one this is, 0 where it stands alone.
     """
     if layer is None or height < 1 or width < 1:
         return []
     words = words or (error.note if error is not None else "")
-    it = _Subject(layer, layers, readers, values, around or {}, error, facts, words, block, saved, symbols)
+    it = _Subject(layer, layers, readers, values, around or {}, error, facts, words, block, saved, folded, symbols)
     if height >= PANEL_HEIGHT and width >= PANEL_WIDTH:
         lines = _panel(it, width, height)
         if len(lines) > height:
@@ -129,7 +137,7 @@ def _packed(chunks: Iterable[Chunk], width: int) -> list[Line]:
 def _panel(it: _Subject, width: int, height: int) -> list[Line]:
     symbols, layer = it.symbols, it.layer
     most = max(_LINES_OF_WORDS, height // 6)
-    name = chop_cells(f"{symbols.rule} #{layer.index} {drawable(layer.name, symbols)}", width)
+    name = chop_cells(f"{it.number}{drawable(layer.name, symbols)}", width)
     if len(name) > most:
         name = [*name[: most - 1], fit("".join(name[most - 1 :]), width, symbols, keep_end=True)]
     lines: list[Line] = [[(line, "title")] for line in name]
@@ -197,7 +205,7 @@ def _tensor(it: _Subject, tensor: TensorFacts, width: int) -> list[Line]:
 
 def _head(it: _Subject, width: int) -> Line:
     """Number, name, operator, shape and precision; where the name is long, less of the others and its end."""
-    start, name = f"{it.symbols.rule} #{it.layer.index} ", drawable(it.layer.name, it.symbols)
+    start, name = it.number, drawable(it.layer.name, it.symbols)
     kind, state = _kind(it), _precision(it)
     shorter = kind.rpartition(" ")[0]
     choices: list[list[Piece]] = [[(f" {kind}", "text"), *state], [(f" {shorter}", "text"), *state]]

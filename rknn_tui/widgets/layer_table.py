@@ -147,10 +147,11 @@ class LayerTable(MarkedList):
         }
         rows.use_cap(lane_cap(self.size.width))
 
-    def _rearrange(self, change: Callable[[], object]) -> bool:
-        """Do what may change the rows, with the cursor staying on its layer; whether it did."""
+    def _rearrange(self, change: Callable[[], object], place: int | None = None) -> bool:
+        """Do what may change the rows, with the cursor staying on its layer, or going to `place`; whether it did."""
         rows = self._rows
-        place = rows.places(self.cursor)[0] if rows.rows else None
+        if place is None and rows.rows:
+            place = rows.places(self.cursor)[0]
         before = rows.rows, rows.order, rows.filtered, rows.sorted
         change()
         measured = self._measure()
