@@ -52,12 +52,14 @@ class TypedAhead:
         too, or another screen.
         """
         place, again = self._place(), False
+        # A widget that takes a key may tell the screen of it; the screen itself is done with it at once.
+        quick = place is self._app.screen
         for _ in range(MOST_ROUNDS):
             for pump in (*_up_from(place), self._app):
                 if not await _answered(pump.call_later):
                     break
             before, place = place, self._place()
-            if place is before and (again or event._stop_propagation) and not self._app.screen._callbacks:
+            if place is before and (again or (quick and event._stop_propagation)) and not self._app.screen._callbacks:
                 return
             if self._app.screen._callbacks:
                 # Something is to be done once the screen is drawn, such as giving a new widget the focus.
