@@ -82,8 +82,7 @@ class Bench(TuningBench):
         return self.memory.keep_unsaved()
 
     def closed(self) -> None:
-        self.memory.drop_unsaved()
-        self.memory.leaving()
+        self.memory.closed()
 
     # What the charts show
 

@@ -187,6 +187,12 @@ class Memory:
         self._kept = recovery.keep(kept) or self._kept
         return self._kept
 
+    def closed(self) -> None:
+        """The app is left on purpose: what is not saved is not wanted, unless nobody was told of it yet."""
+        if self._found is None:
+            self.drop_unsaved()
+        self.leaving()
+
     def drop_unsaved(self) -> None:
         """Nothing is unsaved any more, or it is not wanted."""
         if self._recovery is not None:
