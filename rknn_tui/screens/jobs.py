@@ -146,7 +146,10 @@ class JobsScreen(DetailScreen):
                 (clock(record.seconds(now)), "text"),
                 (job.left if job is not None else "", "muted"),
                 (record.name, "text"),
-                (stage or " ".join(record.message.split()), role if record.state in (FAILED, CANCELLED) else "text"),
+                (
+                    stage or "  ".join(" ".join(line.split()) for line in record.message.splitlines()),
+                    role if record.state in (FAILED, CANCELLED) else "text",
+                ),
             )
 
         return Table(columns, len(records), cells, "no job has run since the start")
