@@ -16,11 +16,11 @@ from engine.cli_text import counted, shortened, table
 from engine.errors import EngineError, FileError, InputError, QuantizationError, nearest
 from engine.files.writing import replacing
 from engine.journal.entries import Entry, read
+from engine.journal.replay_files import CFG, DATA, MODEL, written_by
+from engine.journal.replaying import Outcome, Replay
 from engine.layer_filter import parse
 from engine.quantization.edits import row_of
 from engine.quantization.table import GRIDS
-from engine.journal.replaying import Outcome, Replay
-from engine.journal.replay_files import CFG, DATA, MODEL, written_by
 from engine.session_hybrid import HybridSession
 from engine.summaries import CfgReading, LayerSummary, Quality
 
