@@ -84,7 +84,7 @@ class Editing:
         self._lines: dict[str, LayerError] = {}
         self._shares: dict[str, float] = {}
         self._measured: EditState | None = self.history.state
-        self._sent: int | None = None
+        self._sent: EditState | None = None
         self._target = ""
 
     # What is known
@@ -329,8 +329,12 @@ class Editing:
     def _layers_of(self, tensors: Iterable[str]) -> list[str]:
         return [name for tensor in tensors if (name := self.layer_of(tensor))]
 
-    def _send(self) -> None:
-        if self._sent is not None or not self.pending:
+    def send_latest(self) -> None:
+        """Send the latest edits before the engine is asked for something that depends on them, such as a search."""
+        self._send(even_now=True)
+
+    def _send(self, even_now: bool = False) -> None:
+        if not self.pending or self._sent == self.state or (self._sent is not None and not even_now):
             return
         state = self.state
         params = {
@@ -341,7 +345,8 @@ class Editing:
         }
 
         def answer(value: Any, error: EngineError | None) -> None:
-            self._sent = None
+            # Where edits were sent after these, theirs is the answer that counts.
+            self._sent = None if self._sent is state else self._sent
             if error is None:
                 self._measured = state
                 self._take(value)
@@ -358,7 +363,8 @@ class Editing:
                     self._changed(before, "undo")
             self._send()
 
-        self._sent = self._calls.start("apply", params, answer)
+        self._sent = state
+        self._calls.start("apply", params, answer)
 
     def _take(self, state: LiveState) -> None:
         self.precisions.update(state.precisions)

@@ -93,4 +93,5 @@ class Facts:
                 following, self._next = self._next, None
                 self.ask(*following)
 
+        self._editing.send_latest()
         number = self._asked = self._calls.start(method, params, answer)

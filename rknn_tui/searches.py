@@ -17,16 +17,17 @@ from rknn_tui.editing import Editing
 from rknn_tui.job import Job
 
 PREVIEW = "candidate"
+Take = Callable[[Any], Reply]
 
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What to ask of the engine beside, and who takes the answer."""
+    """What to ask of the engine beside; `begin` is called when it is asked, and gives who takes the answer."""
 
     name: str
     method: str
     params: dict[str, Any]
-    take: Callable[[Any], Reply]
+    begin: Callable[[], Take]
 
 
 class Searches:
@@ -53,30 +54,37 @@ class Searches:
     # What is asked
 
     def trace(self, sample: list[str], *, told: bool = True) -> Reply:
-        """Trace where the outputs' error comes from, with the precisions of this moment."""
-        precisions = dict(self._editing.precisions)
+        """Trace where the outputs' error comes from, with the precisions of the moment when its turn comes."""
 
-        def take(found: SourceMap) -> Reply:
-            self._editing.set_sources(found, precisions)
-            first = found.sources[0] if found.sources else None
-            text = f"largest error source: {first.share:.0%} {first.kind} {first.name}" if first else "no error sources"
-            return Notice(text) if told else None
+        def begin() -> Take:
+            precisions = dict(self._editing.precisions)
 
-        return self._start(Search("trace", "trace", {"inputs": sample}, take))
+            def take(found: SourceMap) -> Reply:
+                self._editing.set_sources(found, precisions)
+                first = found.sources[0] if found.sources else None
+                text = f"largest error source: {first.share:.0%} {first.kind} {first.name}" if first else ""
+                return Notice(text or "no error sources") if told else None
+
+            return take
+
+        return self._start(Search("trace", "trace", {"inputs": sample}, begin))
 
     def tune(self, dataset: str, wish: dict[str, Any]) -> Reply:
-        """Search for layers that are worth a higher precision, from the edits of this moment."""
+        """Search for layers that are worth a higher precision, from the edits of the moment when its turn comes."""
 
-        start = self._editing.state
+        def begin() -> Take:
+            start = self._editing.state
 
-        def take(found: TuneRun) -> Reply:
-            self.report, self.run = found.report, found.number
-            self._start_of_run, self._before_preview = start, None
-            text = tune_text(found.report)
-            text += f"; {self._key('candidates')} shows them" if found.report.candidates else ""
-            return Notice(text, "info" if found.report.reached else "warning")
+            def take(found: TuneRun) -> Reply:
+                self.report, self.run = found.report, found.number
+                self._start_of_run, self._before_preview = start, None
+                text = tune_text(found.report)
+                text += f"; {self._key('candidates')} shows them" if found.report.candidates else ""
+                return Notice(text, "info" if found.report.reached else "warning")
 
-        return self._start(Search("tune", "tune_run", {"dataset": dataset, **wish}, take))
+            return take
+
+        return self._start(Search("tune", "tune_run", {"dataset": dataset, **wish}, begin))
 
     def lint(self, dataset: str | None, sample: list[str] | None) -> Reply:
         """Look for what costs accuracy."""
@@ -86,7 +94,7 @@ class Searches:
             return Notice(f"lint: {counted(len(found), 'finding')}" if found else "lint: nothing found")
 
         params = {"dataset": dataset, "inputs": sample}
-        return self._start(Search("lint", "findings", {k: v for k, v in params.items() if v is not None}, take))
+        return self._start(Search("lint", "findings", {k: v for k, v in params.items() if v is not None}, lambda: take))
 
     def cancel(self) -> None:
         """Ask the running search to stop, and drop those that wait."""
@@ -152,6 +160,8 @@ class Searches:
             return Notice(f"{search.name} waits for {self.job.name}")
         job = self.job = Job(search.name, [], method=search.method)
         job.progressed("", 0, 0)
+        self._editing.send_latest()
+        take = search.begin()
 
         def answer(value: Any, error: EngineError | None) -> None:
             if self.job is not job or isinstance(error, EngineDiedError):
@@ -160,7 +170,7 @@ class Searches:
             self.job = None
             reply: Reply
             if error is None:
-                state, reply = "done", search.take(value)
+                state, reply = "done", take(value)
             elif isinstance(error, Cancelled):
                 state, reply = "cancelled", Notice(f"{search.name}: cancelled")
             else:

@@ -493,6 +493,7 @@ class Workbench:
             if self.view is not None:
                 self.view.job_ended(value, replies)
 
+        self.editing.send_latest()
         job.number = self.calls.start(job.method, job.params, answer)
 
     # What editing, text and searches tell

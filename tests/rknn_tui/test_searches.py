@@ -75,3 +75,31 @@ def test_without_a_candidate_the_edits_before_are_back() -> None:
     searches.preview(2)
     searches.preview(-1)
     assert editing.state == later, "edits made after an earlier look are kept"
+
+
+def test_a_search_begins_with_the_latest_edits_even_while_the_engine_is_busy_with_earlier_ones() -> None:
+    editing, calls, _ = opened()
+    searches = Searches(calls, editing, [].append, DEFAULT.shown)  # type: ignore[arg-type]
+    editing.set_precision([LAYERS[0]], "float16")
+    editing.set_precision([LAYERS[1]], "float16")
+    assert calls.waiting == ["apply"]
+    searches.tune("data.txt", {})
+    assert calls.waiting == ["apply", "apply", "tune_run"]
+    assert calls.answer(state(a="float16"))["wishes"] == {"a_inner": "float16", "a": "float16"}
+    assert editing.pending
+    assert calls.answer(state(b="float16"))["wishes"] == editing.state.wishes
+    assert not editing.pending
+    assert calls.waiting == ["tune_run"]
+
+
+def test_a_search_that_waited_is_about_the_edits_of_its_turn() -> None:
+    editing, calls, _ = opened()
+    searches = Searches(calls, editing, [].append, DEFAULT.shown)  # type: ignore[arg-type]
+    searches.lint("data.txt", None)
+    searches.tune("data.txt", {})
+    editing.set_precision([LAYERS[0]], "float16")
+    calls.answer((), method="findings")
+    calls.answer(state(a="float16"), method="apply")
+    calls.answer(TuneRun(1, TuneReport(quality(0.9), CANDIDATES, 1, True, True, 8, 1.0)), method="tune_run")
+    searches.preview(0)
+    assert editing.state.wishes == {"a_inner": "float16", "a": "float16", "b": "float16"}
