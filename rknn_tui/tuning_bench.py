@@ -188,9 +188,16 @@ class TuningBench(Workbench):
         """Ask where to save the cfg."""
         return self._refuse_to_save() or Question("save_cfg", "save the cfg as:", self.cfg_path())
 
+    def export(self) -> Reply:
+        """Ask where to write the built model."""
+        return self._refuse_to_write() or super().export()
+
+    def _refuse_to_write(self) -> Reply:
+        return Notice("opened read-only: nothing is written", "warning") if self.read_only else None
+
     def _refuse_to_save(self) -> Reply:
-        if self.read_only:
-            return Notice("opened read-only: nothing is written", "warning")
+        if refusal := self._refuse_to_write():
+            return refusal
         return None if self.editing.ready else Notice("nothing is quantized yet: there is no cfg to save", "warning")
 
     def _save(self, path: str, *, overwrite: bool = False) -> Reply:
@@ -219,6 +226,8 @@ class TuningBench(Workbench):
 
     def ask_journal(self) -> Reply:
         """Ask where to write what was done."""
+        if refusal := self._refuse_to_write():
+            return refusal
         path = Path(self.path or "model")
         return Question("journal", "write what was done as a script to:", str(path.with_suffix(".replay.jsonl")))
 

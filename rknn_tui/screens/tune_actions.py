@@ -378,7 +378,7 @@ class TuneActions(CfgPane):
             self.show_header()
             return None
         if topic == "copy":
-            return self.app.copy(copied_text(self.bench, self.graph, text))
+            return self._copy(text)
         if topic == "mark_where":
             self.graph.mark_matching(filters.parse(text))
             return self._marked()
@@ -390,6 +390,16 @@ class TuneActions(CfgPane):
         if topic == "compare":
             return self.app.compare_file(question.subject, text)
         return self.bench.answer(question, text)
+
+    def _copy(self, choice: str) -> Reply:
+        def copy() -> Reply:
+            return self.app.copy(copied_text(self.bench, self.graph, choice))
+
+        if choice == "c" and self.bench.editing.ready:
+            # It may never have been shown, or be older than the edits.
+            self.bench.text.bring_up_to_date(lambda: self.tell(copy()))
+            return None
+        return copy()
 
     def _set_where(self, question: Question, text: str) -> Reply:
         words, _, precision = text.strip().rpartition(" ")

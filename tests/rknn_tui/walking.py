@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 from textual import events
@@ -141,13 +141,21 @@ class Walk(User):
         return self.log.copy()
 
 
+AWalk = TypeVar("AWalk", bound=Walk)
+
+
 @asynccontextmanager
 async def walk(
-    engine: list[str], path: Path, *keys: str, size: tuple[int, int] = (80, 24), **options: Any
-) -> AsyncIterator[Walk]:
+    engine: list[str],
+    path: Path,
+    *keys: str,
+    size: tuple[int, int] = (80, 24),
+    user_of: Callable[[Workshop], AWalk] = Walk,  # type: ignore[assignment]
+    **options: Any,
+) -> AsyncIterator[AWalk]:
     """The model opened, and after these keys, at rest."""
     app = Workshop(str(path), options, engine_command=engine)
-    user = Walk(app)
+    user = user_of(app)
     async with app.run_test(size=size, message_hook=user.hear) as user.pilot:
         with patch("textual.app.wait_for_idle", user.drained), patch("textual.pilot.wait_for_idle", user.drained):
             await user.answered()
