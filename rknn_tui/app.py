@@ -18,17 +18,19 @@ from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.theme import Theme
 
+from engine.errors import EngineError
 from engine.host_client import EngineHost
 from engine.host_protocol import EngineDiedError
 from rknn_tui import crashes, keymap, palette, settings, symbols
 from rknn_tui.actions import ACTIONS, BY_ID
 from rknn_tui.bench import Bench
 from rknn_tui.clipboard import LARGEST_FOR_TERMINALS, write_clip
-from rknn_tui.dialogue import Notice, Question, Reply, counted
+from rknn_tui.dialogue import Notice, Question, Reply, counted, notice_of
 from rknn_tui.driver import driver_for
 from rknn_tui.hangup import leaving_when_told
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
 from rknn_tui.painting import Painter
+from rknn_tui.paths import typed_path
 from rknn_tui.pieces import Line
 from rknn_tui.runs import Run
 from rknn_tui.screens.base import WorkScreen
@@ -206,12 +208,19 @@ class Workshop(App[int]):
 
         def opened(path: str | None) -> None:
             if path is not None:
-                self.tune.tell(self.bench.open(str(Path(path).expanduser())))
+                self.tune.tell(self.open_file(path))
             elif not self.bench.path:
                 self.tune.tell(Notice(f"no model is open: {self.keymap.shown('open')} opens one"))
 
         recent = [RecentFile(one.path, one.opened) for one in settings.recent()]
         self.push_screen(OpenScreen(self.palette, self.symbols, recent), opened)
+
+    def open_file(self, path: str) -> Reply:
+        """Open the model at a path as it was typed."""
+        try:
+            return self.bench.open(typed_path(path))
+        except EngineError as error:
+            return notice_of(error)
 
     # Screens
 

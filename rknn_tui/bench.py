@@ -14,6 +14,7 @@ from rknn_tui.job import Job
 from rknn_tui.job_records import CANCELLED, RUNNING, WAITING, JobRecord
 from rknn_tui.layer_values import LayerValues
 from rknn_tui.memory import Memory
+from rknn_tui.paths import is_file, typed_path
 from rknn_tui.runs import Run
 from rknn_tui.tuning_bench import TuningBench
 
@@ -58,7 +59,7 @@ class Bench(TuningBench):
         if self.summary is not None and self.summary.framework == "hybrid" and not self.text.recovering:
             self.text.open(str(Path(self.path).with_suffix(".quantization.cfg")))
         saved = self.memory.saved_cfg
-        if saved and not self.text.path and Path(saved).is_file():
+        if saved and not self.text.path and is_file(saved):
             return Notice(f"{Path(saved).name} was saved for this model: {self._key('open_cfg')} reads it")
         return None
 
@@ -206,7 +207,10 @@ class Bench(TuningBench):
             elif self.view is not None:
                 self.view.compare_with(side, self._run_of(Path(path).name, value))
 
-        self.calls.start("cfg_open", {"path": str(Path(path).expanduser())}, opened)
+        try:
+            self.calls.start("cfg_open", {"path": typed_path(path)}, opened)
+        except EngineError as error:
+            return notice_of(error)
         return None
 
     def _run_of(self, label: str, state: LiveState) -> Run:

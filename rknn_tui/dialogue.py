@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.cli_errors import in_option_words
 from engine.errors import DatasetError, EngineError, InputError
+from rknn_tui.paths import is_file, typed_path
 
 LONGEST_LINE = 1 << 16
 
@@ -88,7 +89,7 @@ def parse_sizes(text: str) -> list[list[int]]:
 
 def first_sample(dataset: str, inputs: int) -> list[str]:
     """The files of a dataset's first sample, relative paths taken from its folder. Raises DatasetError."""
-    path = Path(dataset).expanduser()
+    path = Path(typed_path(dataset))
     try:
         with path.open(encoding="utf-8-sig") as file:
             for _ in range(1000):
@@ -104,17 +105,17 @@ def first_sample(dataset: str, inputs: int) -> list[str]:
 
 def split_paths(text: str) -> list[str]:
     """Paths as typed, apart by spaces, in quotes where they contain some; one that exists as a whole stays whole."""
-    whole = str(Path(text.strip()).expanduser())
+    whole = typed_path(text.strip())
     try:
-        if Path(whole).is_file():
+        if is_file(whole):
             return [whole]
-        return [str(Path(part).expanduser()) for part in shlex.split(text)]
+        return [typed_path(part) for part in shlex.split(text)]
     except (OSError, ValueError) as error:
         raise InputError(f"{text!r} is not a list of paths: {error}") from error
 
 
 def _files(line: str, folder: Path, inputs: int) -> list[str]:
-    if inputs == 1 and (folder / line).is_file():
+    if inputs == 1 and is_file(folder / line):
         return [line]
     try:
         return shlex.split(line)

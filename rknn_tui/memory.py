@@ -15,6 +15,7 @@ from rknn_tui import project
 from rknn_tui.dialogue import Notice, Reply, counted
 from rknn_tui.job import Job
 from rknn_tui.kept import Kept
+from rknn_tui.paths import absolute
 from rknn_tui.recovery import Recovered, Recovery
 from rknn_tui.tuning_bench import TuningBench
 
@@ -75,7 +76,7 @@ class Memory:
         """A request of a job ended well."""
         bench = self._bench
         if isinstance(value, ModelSummary) and job.name == "load":
-            path = Path(bench.path).absolute()
+            path = Path(absolute(bench.path))
             arguments: dict[str, Any] = {"model": str(path)}
             if value.framework == "hybrid":
                 arguments["cfg"] = str(path.with_suffix(".quantization.cfg"))

@@ -10,6 +10,7 @@ from rich.color import ColorParseError
 from rich.errors import StyleSyntaxError
 from rich.style import Style
 
+from rknn_tui.paths import is_file
 from rknn_tui.settings import config_folder, read_mapping
 
 ROLES = (
@@ -53,7 +54,7 @@ def names() -> list[str]:
 
 def load(name: str) -> tuple[Palette, list[str]]:
     """The theme `name` and what is wrong with it; what is missing or broken falls back to the terminal's colours."""
-    path = next((folder / f"{name}.yaml" for folder in theme_folders() if (folder / f"{name}.yaml").is_file()), None)
+    path = next((folder / f"{name}.yaml" for folder in theme_folders() if is_file(folder / f"{name}.yaml")), None)
     if path is None or Path(name).name != name:
         return _palette("ansi-dark", {}, "", [f"no theme {name!r}; there are: {', '.join(names())}"])
     mapping, faults = read_mapping(path)

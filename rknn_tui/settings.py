@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.errors import ConfigError, nearest
+from rknn_tui.paths import absolute, is_file
 
 MOST_SETTINGS_BYTES = 1 << 20
 MOST_RECENT = 20
@@ -151,7 +152,7 @@ def recent() -> list[Recent]:
     except (OSError, ValueError, RecursionError):
         return []
     found = [_recent(item) for item in content[:MOST_RECENT]] if isinstance(content, list) else []
-    return [one for one in found if one is not None and _is_file(one.path)]
+    return [one for one in found if one is not None and is_file(one.path)]
 
 
 def _recent(item: Any) -> Recent | None:
@@ -163,7 +164,7 @@ def _recent(item: Any) -> Recent | None:
 
 def remember_file(path: str) -> None:
     """Put a model first in the list of recent files. A folder that cannot be written is no reason to complain."""
-    name = str(Path(path).absolute())
+    name = absolute(path)
     found = [Recent(name, time.time()), *(one for one in recent() if one.path != name)][:MOST_RECENT]
     target = state_folder() / "recent.json"
     with contextlib.suppress(OSError):
@@ -171,10 +172,3 @@ def remember_file(path: str) -> None:
         part = target.with_name(f"{target.name}.{os.getpid()}.part")
         part.write_text(json.dumps(found), encoding="utf-8")
         part.replace(target)
-
-
-def _is_file(name: str) -> bool:
-    try:
-        return Path(name).is_file()
-    except (OSError, ValueError):
-        return False

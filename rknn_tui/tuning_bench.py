@@ -15,6 +15,7 @@ from rknn_tui.dialogue import Notice, Question, Reply, counted, first_sample, no
 from rknn_tui.facts import Facts
 from rknn_tui.job import Job
 from rknn_tui.layer_values import LayerValues
+from rknn_tui.paths import exists, is_file, is_folder, typed_path
 from rknn_tui.searches import parse_wish
 from rknn_tui.workbench import Workbench
 
@@ -222,7 +223,7 @@ class TuningBench(Workbench):
         if self.job is not None:
             return self._busy()
         beside = Path(self.path).with_suffix(".yaml")
-        return Question("config", "settings of the conversion, a YAML file:", str(beside) if beside.is_file() else "")
+        return Question("config", "settings of the conversion, a YAML file:", str(beside) if is_file(beside) else "")
 
     def ask_journal(self) -> Reply:
         """Ask where to write what was done."""
@@ -245,7 +246,7 @@ class TuningBench(Workbench):
             return self._save(question.subject, overwrite=True)
         if topic == "save_cfg" and text:
             path = _file_path(text)
-            if path != self.text.path and Path(path).exists():
+            if path != self.text.path and exists(path):
                 return Question("overwrite_cfg", f"{path} exists. y replaces it, other keys keep it", path, path, True)
             return self._save(path)
         if topic == "open_cfg" and text:
@@ -300,7 +301,7 @@ def _ends(text: str) -> tuple[float, float]:
 
 def _file_path(text: str) -> str:
     """A typed path to a file. Raises FileError for a folder."""
-    path = Path(text).expanduser()
-    if path.is_dir():
-        raise FileError("is a folder, not a file", where=str(path), hint="name a file in it")
-    return str(path)
+    path = typed_path(text)
+    if is_folder(path):
+        raise FileError("is a folder, not a file", where=path, hint="name a file in it")
+    return path

@@ -24,6 +24,7 @@ from rknn_tui.kept import Kept
 from rknn_tui.keymap import DEFAULT, Keymap
 from rknn_tui.layer_values import LayerValues
 from rknn_tui.outcomes import outcome
+from rknn_tui.paths import exists, is_file, is_folder, typed_path
 from rknn_tui.runs import Run
 from rknn_tui.searches import Searches
 from rknn_tui.settings import Settings
@@ -171,7 +172,7 @@ class Workbench:
         self._forget()
         settings = ("configure", {"config": self.config, "reset": True})
         path = Path(self.path)
-        if path.suffix == ".model" and path.with_suffix(".data").is_file():
+        if path.suffix == ".model" and is_file(path.with_suffix(".data")):
             names = (path, path.with_suffix(".data"), path.with_suffix(".quantization.cfg"))
             files = dict(zip(("model_input", "data_input", "model_quantization_cfg"), map(str, names), strict=True))
             return self._start("load", settings, ("hybrid_step2", files), ("summary", {}))
@@ -223,7 +224,7 @@ class Workbench:
     def ask_dataset(self, then: str = "") -> Reply:
         """Ask which dataset file to calibrate with; `then` names the action to go on with."""
         beside = Path(self.path).parent / "dataset.txt"
-        known = self.dataset or self._suggested or (str(beside) if beside.is_file() else "")
+        known = self.dataset or self._suggested or (str(beside) if is_file(beside) else "")
         return Question("dataset", "calibration dataset, a text file with one sample a line:", known, subject=then)
 
     def ask_sample(self, then: str = "") -> Reply:
@@ -341,15 +342,15 @@ class Workbench:
             self.load_options["input_size_list"] = parse_sizes(text)
             return self._load()
         if topic == "dataset":
-            self.dataset = str(Path(text).expanduser())
+            self.dataset = typed_path(text)
             return self.build_int8() if question.subject else Notice(f"dataset: {self.dataset}")
         if topic == "sample":
             self.sample = split_paths(text)
             return self.analyse() if question.subject else Notice(f"sample: {' '.join(self.sample)}")
-        path = str(Path(text).expanduser())
-        if Path(path).is_dir():
+        path = typed_path(text)
+        if is_folder(path):
             raise FileError("is a folder, not a file", where=path, hint="name a file in it")
-        if Path(path).exists():
+        if exists(path):
             return Question("replace", f"{path} exists. y replaces it, other keys keep it", subject=path, confirm=True)
         return self._start("export", ("export", {"path": path}))
 

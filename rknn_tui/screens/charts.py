@@ -14,6 +14,7 @@ from rknn_tui.charting.builders import CHARTS, ChartData
 from rknn_tui.charting.chart import Chart
 from rknn_tui.charting.exporting import export
 from rknn_tui.dialogue import Notice, Reply
+from rknn_tui.paths import absolute, current_folder
 from rknn_tui.pieces import Line, Piece
 from rknn_tui.screens.base import WorkScreen
 from rknn_tui.symbols import drawable, fit
@@ -115,11 +116,11 @@ class ChartsScreen(WorkScreen):
         except FileError:
             pass
         try:
-            return _written(chart, Path.cwd(), path.stem, self)
+            return _written(chart, current_folder(), path.stem, self)
         except (FileError, OSError) as error:
             return Notice(str(error), "error")
 
 
 def _written(chart: Chart, folder: Path, stem: str, screen: ChartsScreen) -> Notice:
     text, table = export(chart, folder, stem, screen.symbols)
-    return Notice(f"wrote {text.name} and {table.name} to {text.parent.resolve()}")
+    return Notice(f"wrote {text.name} and {table.name} to {absolute(text.parent)}")

@@ -11,6 +11,7 @@ from engine.errors import FileError
 from rknn_tui import filters
 from rknn_tui.clipboard import CHOICES, copied_text
 from rknn_tui.dialogue import Notice, Question, Reply, counted
+from rknn_tui.paths import current_folder
 from rknn_tui.screens.cfg_pane import CfgPane
 from rknn_tui.screens.moves import MOVES
 from rknn_tui.screenshot import write_screenshot
@@ -307,7 +308,7 @@ class TuneActions(CfgPane):
 
     def do_screenshot(self) -> Reply:
         try:
-            path = write_screenshot(self.app, Path(self.bench.path or "rknn-tui").stem, Path.cwd())
+            path = write_screenshot(self.app, Path(self.bench.path or "rknn-tui").stem, current_folder())
         except FileError as error:
             return Notice(str(error), "error")
         return Notice(f"wrote {path}")
