@@ -66,7 +66,9 @@ class Bench(TuningBench):
     def cfg_saved(self, path: str) -> None:
         super().cfg_saved(path)
         self.memory.note("save", cfg=path)
-        self.memory.drop_unsaved()
+        if not self.unsaved:
+            self.memory.drop_unsaved()
+        self.memory.keep_unsaved()
         self.memory.keep_project()
 
     def tune_asked(self, wish: Mapping[str, Any]) -> None:

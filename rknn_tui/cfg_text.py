@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from engine.errors import Cancelled, EngineError
 from engine.history import EditState
 from engine.host_protocol import EngineDiedError
-from engine.summaries import CfgReading, Fault
+from engine.summaries import LARGEST_TEXT, CfgReading, Fault
 from rknn_tui.calls import Calls
 from rknn_tui.dialogue import Notice, Question, Reply, notice_of
 from rknn_tui.editing import Editing, edit_changes
@@ -210,31 +210,35 @@ class CfgText:
     # Files
 
     def open(self, path: str, then: Then = lambda: None) -> None:
-        """Read a cfg for the built model from a file: its edits replace those in force, as one step."""
+        """Read a cfg for the built model from a file: it and its edits replace what there is, as one step."""
 
         def took(value: Any) -> None:
-            self.text = self.saved = str(value["text"])
-            self.path, self._checksum = path, str(value["sha256"])
-            self._unread, self._expresses = False, self._editing.state
-            text = self.text
-            self._then.insert(0, lambda: self._start("cfg_read", {"text": text}, read))
+            text, checksum = str(value["text"]), str(value["sha256"])
+            self._start("cfg_read", {"text": text}, lambda reading: read(reading, text, checksum))
 
-        def read(reading: CfgReading) -> None:
-            self.faults = reading.faults
+        def read(reading: CfgReading, text: str, checksum: str) -> None:
+            self.settle()
+            before, self._before = self._before, text
+            self.text = self.saved = text
+            self.path, self._checksum, self.faults = path, checksum, reading.faults
+            self._unread, self._read_now = False, None
+            state = self._editing.state
+            if not reading.faults:
+                state = EditState(reading.wishes, {row: tuple(ends) for row, ends in reading.ranges.items()})
+                self._expresses = state
+            self._editing.do(f"open {Path(path).name}", state, text=text, text_before=before)
             self._hearer.text_changed()
             if reading.faults:
                 fault = reading.faults[0]
                 more = f" and {len(reading.faults) - 1} more" if len(reading.faults) > 1 else ""
                 self._hearer.told(Notice(f"{path} line {fault.line}: {fault.message}{more}", "error"))
                 return
-            state = EditState(reading.wishes, {row: tuple(ends) for row, ends in reading.ranges.items()})
-            self._expresses = state
-            self._editing.do(f"open {Path(path).name}", state)
             self._editing.mark_saved()
             self._hearer.told(Notice(f"read {path}"))
             then()
 
-        self._start("cfg_open", {"path": path}, took)
+        # What is there now is asked for first, to be what an undo goes back to.
+        self.bring_up_to_date(lambda: self._start("cfg_open", {"path": path}, took))
 
     def save(self, path: str, then: Callable[[list[str]], object], *, overwrite: bool = False) -> None:
         """Write the text, with what it needs to be built from, and then go on with the files' names.
@@ -246,8 +250,8 @@ class CfgText:
         def write() -> None:
             if self.faults and not overwrite:
                 self._hearer.told(_faulty(path, self.faults[0]))
-            elif overwrite and Path(path).exists():
-                self._start("cfg_open", {"path": path}, lambda value: put(str(value["sha256"])))
+            elif overwrite:
+                put(_checksum_of(path))
             else:
                 put(self._checksum if path == self.path else None)
 
@@ -260,7 +264,9 @@ class CfgText:
         def wrote(value: Any, text: str, state: EditState) -> None:
             self.saved, self.path = text, path
             self._checksum = hashlib.sha256(text.encode()).hexdigest()
-            self._editing.mark_saved(state)
+            if not self.faults:
+                # Edits of the graph are in no text that cannot be read.
+                self._editing.mark_saved(state)
             self._hearer.text_changed()
             then([str(name) for name in value])
 
@@ -297,6 +303,16 @@ class CfgText:
             text = f"{params['path']} {error.what}. y writes over it, other keys keep it"
             return Question("overwrite_cfg", text, subject=str(params["path"]), confirm=True)
         return notice_of(error)
+
+
+def _checksum_of(path: str) -> str | None:
+    """The SHA-256 of a file that may be written over, whatever is in it; None where there is none to be read."""
+    try:
+        if not Path(path).is_file() or Path(path).stat().st_size > LARGEST_TEXT:
+            return None
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        return None
 
 
 def _faulty(path: str, fault: Fault) -> Question:

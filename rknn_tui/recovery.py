@@ -16,6 +16,7 @@ from typing import Any
 
 from engine.history import EditState
 from rknn_tui.kept import Kept, LeftText
+from rknn_tui.paths import absolute
 from rknn_tui.settings import state_folder
 
 LARGEST_RECOVERY = 64 << 20
@@ -95,7 +96,7 @@ class Recovery:
             "biases": kept.state.biases,
             "saved": _plain(kept.saved),
             "text": None if text is None else text.text,
-            "cfg": "" if text is None or not text.path else str(Path(text.path).absolute()),
+            "cfg": "" if text is None or not text.path else absolute(text.path),
         }
         if text is not None:
             content |= {"expresses": text.expresses and _plain(text.expresses), "typed": text.typed}
