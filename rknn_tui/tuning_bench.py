@@ -15,7 +15,7 @@ from rknn_tui.dialogue import Notice, Question, Reply, counted, first_sample, no
 from rknn_tui.facts import Facts
 from rknn_tui.job import Job
 from rknn_tui.layer_values import LayerValues
-from rknn_tui.paths import exists, is_file, is_folder, typed_path
+from rknn_tui.paths import absolute, exists, is_file, is_folder, typed_path
 from rknn_tui.searches import parse_wish
 from rknn_tui.workbench import Workbench
 
@@ -192,6 +192,11 @@ class TuningBench(Workbench):
     def export(self) -> Reply:
         """Ask where to write the built model."""
         return self._refuse_to_write() or super().export()
+
+    def refuse_to_write_in(self, folder: Path) -> Reply:
+        """Why no file may be written in a folder; beside a model that is read-only none may."""
+        beside = self.path and absolute(folder) == absolute(Path(self.path).parent)
+        return self._refuse_to_write() if beside else None
 
     def _refuse_to_write(self) -> Reply:
         return Notice("opened read-only: nothing is written", "warning") if self.read_only else None

@@ -13,7 +13,7 @@ from engine.errors import FileError
 from rknn_tui.charting.builders import CHARTS, ChartData
 from rknn_tui.charting.chart import Chart
 from rknn_tui.charting.exporting import export
-from rknn_tui.dialogue import Notice, Reply
+from rknn_tui.dialogue import Notice, Reply, notice_of
 from rknn_tui.paths import absolute, current_folder
 from rknn_tui.pieces import Line, Piece
 from rknn_tui.screens.base import WorkScreen
@@ -111,14 +111,15 @@ class ChartsScreen(WorkScreen):
         if chart is None or not chart.rows:
             return Notice(f"nothing to export: {chart.note if chart is not None else 'no chart'}", "warning")
         path = Path(self._data.path or "rknn-tui")
-        try:
-            return _written(chart, path.parent, path.stem, self)
-        except FileError:
-            pass
-        try:
-            return _written(chart, current_folder(), path.stem, self)
-        except (FileError, OSError) as error:
-            return Notice(str(error), "error")
+        reply: Reply = None
+        for folder in (path.parent, current_folder()):
+            reply = self.bench.refuse_to_write_in(folder)
+            if reply is None:
+                try:
+                    return _written(chart, folder, path.stem, self)
+                except FileError as error:
+                    reply = notice_of(error)
+        return reply
 
 
 def _written(chart: Chart, folder: Path, stem: str, screen: ChartsScreen) -> Notice:

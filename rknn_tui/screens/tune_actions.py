@@ -307,8 +307,11 @@ class TuneActions(CfgPane):
         return Question("copy", f"copy:  {CHOICES}", choices="nrtcl")
 
     def do_screenshot(self) -> Reply:
+        folder = current_folder()
+        if refusal := self.bench.refuse_to_write_in(folder):
+            return refusal
         try:
-            path = write_screenshot(self.app, Path(self.bench.path or "rknn-tui").stem, current_folder())
+            path = write_screenshot(self.app, Path(self.bench.path or "rknn-tui").stem, folder)
         except FileError as error:
             return Notice(str(error), "error")
         return Notice(f"wrote {path}")
