@@ -52,7 +52,7 @@ class OneScreen(App[None]):
         super().__init__(ansi_color=True)
         self.palette = Palette("plain", True, True, dict.fromkeys(ROLES, Style()), {})
         self.symbols, self.keymap, self.settings = symbols, DEFAULT, Settings()
-        self.bench = SimpleNamespace(path=data.path)
+        self.bench = SimpleNamespace(path=data.path, refuse_to_write_in=lambda folder: None)
         self.notices: list[Notice] = []
         self.tune = SimpleNamespace(notices=self.notices, perform=lambda action: None)
         self.charts = ChartsScreen(self, data)  # type: ignore[arg-type]
