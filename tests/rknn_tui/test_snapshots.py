@@ -3,6 +3,7 @@ colours."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 import time
@@ -102,6 +103,8 @@ def still(monkeypatch: pytest.MonkeyPatch, model_folder: Path) -> None:
         begin(job, *arguments, **{"started": NOW - SECONDS_A_JOB, **named})
 
     monkeypatch.setattr(Job, "__init__", begun)
+    for name in ("ADB_SERVER_SOCKET", "ANDROID_ADB_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")
     monkeypatch.setattr(adb, "adb_program", lambda: None)
 
@@ -118,8 +121,6 @@ def costs(monkeypatch: pytest.MonkeyPatch) -> None:
     values = Bench.layer_values.fget  # type: ignore[attr-defined]
 
     def costed(bench: Bench) -> Mapping[str, Any]:
-        import dataclasses
-
         return {
             name: dataclasses.replace(one, milliseconds=0.02 + 0.01 * (place % 7), bytes=float(1 << (12 + place % 5)))
             for place, (name, one) in enumerate(values(bench).items())
