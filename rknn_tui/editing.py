@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -82,7 +83,6 @@ class Editing:
         self.stepped: tuple[str, str | None] | None = None
         self._label = ""
         self._lines: dict[str, LayerError] = {}
-        self._shares: dict[str, float] = {}
         self._measured: EditState | None = self.history.state
         self._sent: EditState | None = None
         self._target = ""
@@ -118,8 +118,10 @@ class Editing:
         return {name: self._values(self.by_name[name]) for name in wanted}
 
     def line_of(self, layer: str) -> LayerError | None:
-        """The layer's line in the report of the last analysis."""
-        return self._lines.get(layer)
+        """The layer's line in the report of the last analysis, without what is only true of another precision."""
+        line = self._lines.get(layer)
+        now = self.precisions.get(layer, "").rpartition("+")[2]
+        return line if line is None or now in ("", line.precision) else dataclasses.replace(line, single=None)
 
     def saved_precision(self, layer: LayerSummary) -> str:
         """What the saved cfg wishes for a layer, where that is something else now; '' elsewhere."""
@@ -143,7 +145,7 @@ class Editing:
     def _values(self, layer: LayerSummary) -> LayerValues:
         state, saved = self.state, self.history.saved
         wished = next((state.wishes[name] for name in layer.outputs if name in state.wishes), "")
-        pair, line = self.errors.get(layer.name), self._lines.get(layer.name)
+        pair, line, noise = self.errors.get(layer.name), self.line_of(layer.name), self._noise
         return LayerValues(
             precision=self.precisions.get(layer.name, layer.precision),
             wished=wished,
@@ -153,7 +155,7 @@ class Editing:
             ),
             entire=pair.cosine if pair is not None else math.nan,
             single=line.single.cosine if line is not None and line.single is not None else math.nan,
-            share=self._shares.get(layer.name, math.nan) if self.sources is not None else math.nan,
+            share=noise.left_of(layer.name, self.precisions) if noise is not None else math.nan,
             fused=line is not None and line.entire is None,
         )
 
@@ -214,11 +216,6 @@ class Editing:
         """The outputs' error was traced while the layers were in these precisions."""
         self.sources = sources
         self._noise = NoiseEstimate(sources, self.layers, precisions)
-        shares: dict[str, float] = {}
-        for source in sources.sources:
-            place = source.layer or source.name
-            shares[place] = shares.get(place, 0.0) + source.share
-        self._shares = {name: shares.get(name, 0.0) for name in self.by_name}
         self._hearer.values_changed(self.values())
 
     # What a person changes
@@ -321,7 +318,7 @@ class Editing:
         if self._noise is not None and self.quality is not None and self._left is not None:
             left = self._noise.left(self.precisions)
             self.estimate = None if left is None else estimated_cosine(self.quality.cosine, self._left, left)
-        self._hearer.values_changed(self.values(names))
+        self._tell(names)
         # The engine answers in turn: the numbers that a person waits for come before what others ask for.
         self._send()
         self._hearer.edits_changed(label)
@@ -380,8 +377,12 @@ class Editing:
                 self.estimate = None
             if self.saved_quality is None and not self.history.unsaved:
                 self.saved_quality = state.quality
-        changed = dict.fromkeys((*state.precisions, *state.errors, *state.changed))
-        self._hearer.values_changed(self.values(changed))
+        self._tell((*state.precisions, *state.errors, *state.changed))
+
+    def _tell(self, layers: Iterable[str]) -> None:
+        """Rows show something else, and with them the shares of the layers before them."""
+        names = dict.fromkeys(layers)
+        self._hearer.values_changed(self.values(names if self._noise is None else self._noise.sharing(names)))
 
 
 def edit_changes(before: EditState, after: EditState) -> tuple[dict[str, str], dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from engine.summaries import LayerSummary, SourceMap
 
@@ -21,11 +21,15 @@ class NoiseEstimate:
     def __init__(self, sources: SourceMap, layers: Sequence[LayerSummary], traced: Mapping[str, str]) -> None:
         self._traced = dict(traced)
         self._readers: dict[str, list[str]] = collections.defaultdict(list)
+        # Where the outputs are judged by what a layer reads, that layer's own rounding comes after.
+        judged = {part.tensor for part in sources.total.parts}
         for layer in layers:
             for tensor in layer.reads:
-                self._readers[tensor].append(layer.name)
+                if tensor not in judged:
+                    self._readers[tensor].append(layer.name)
         self._weights: dict[str, float] = {}
         self._tensors: dict[str, tuple[str, float]] = {}
+        self._made: dict[str, list[str]] = collections.defaultdict(list)
         self._of_layer: dict[str, list[str]] = collections.defaultdict(list)
         for source in sources.sources:
             if source.kind == "weights":
@@ -33,6 +37,7 @@ class NoiseEstimate:
             else:
                 maker = source.layer or source.name
                 self._tensors[source.name] = (maker, source.share)
+                self._made[maker].append(source.name)
                 for name in (maker, *self._readers[source.name]):
                     self._of_layer[name].append(source.name)
 
@@ -45,18 +50,33 @@ class NoiseEstimate:
         gone = 0.0
         tensors: set[str] = set()
         for name in changed:
-            fine, was_fine = _fine(precisions[name]), _fine(self._traced[name])
-            if was_fine and not fine:
+            if _fine(self._traced[name]) and not _fine(precisions[name]):
                 return None
-            if fine and not was_fine:
+            if self._refined(name, precisions):
                 gone += self._weights.get(name, 0.0)
                 tensors.update(self._of_layer[name])
-        for tensor in tensors:
-            maker, share = self._tensors[tensor]
-            around = (maker, *self._readers[tensor])
-            if all(_fine(precisions.get(name, "")) for name in around):
-                gone += share
+        gone += sum(self._tensors[tensor][1] for tensor in tensors if self._stored_fine(tensor, precisions))
         return max(1.0 - gone, 0.0)
+
+    def left_of(self, layer: str, precisions: Mapping[str, str]) -> float:
+        """The share (0..1) of the traced noise that a layer's weights and the rounding of its outputs still cause."""
+        weights = 0.0 if self._refined(layer, precisions) else self._weights.get(layer, 0.0)
+        rounded = (tensor for tensor in self._made.get(layer, ()) if not self._stored_fine(tensor, precisions))
+        return weights + sum(self._tensors[tensor][1] for tensor in rounded)
+
+    def sharing(self, layers: Iterable[str]) -> set[str]:
+        """The layers whose share depends on the precisions of these: they, and those that make what these read."""
+        names = set(layers)
+        return names | {self._tensors[tensor][0] for name in names for tensor in self._of_layer.get(name, ())}
+
+    def _refined(self, layer: str, precisions: Mapping[str, str]) -> bool:
+        """Whether a layer is finer than it was traced."""
+        traced = self._traced.get(layer, "")
+        return not _fine(traced) and _fine(precisions.get(layer, traced))
+
+    def _stored_fine(self, tensor: str, precisions: Mapping[str, str]) -> bool:
+        maker, _ = self._tensors[tensor]
+        return all(_fine(precisions.get(name, "")) for name in (maker, *self._readers.get(tensor, ())))
 
 
 def estimated_cosine(cosine: float, left_before: float, left_after: float) -> float | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from engine.errors import QuantizationError
 from engine.history import EditState
 from engine.summaries import (
+    AccuracyReport,
     CfgReading,
     ErrorPair,
+    LayerError,
     LayerSummary,
     LiveState,
     ModelSummary,
@@ -193,3 +196,28 @@ def test_the_outputs_cosine_is_estimated_until_it_is_measured() -> None:
     assert editing.estimate is None
     assert editing.cosine == 0.97
     assert editing.saved_quality == quality(0.9)
+
+
+def test_a_number_of_another_precision_is_not_shown() -> None:
+    editing, _, _ = opened()
+    line = LayerError("b", "Conv", "int8", ErrorPair(0.9, 0.1), ErrorPair(0.95, 0.1))
+    editing.set_report(AccuracyReport((line,), {}, 1, 0.1))
+    assert editing.values(["b"])["b"].single == 0.95
+    editing.set_precision([LAYERS[1]], "float16")
+    assert math.isnan(editing.values(["b"])["b"].single), "its single cosine was that of int8"
+    changed = editing.line_of("b")
+    assert changed is not None and changed.single is None
+    editing.undo()
+    assert editing.values(["b"])["b"].single == 0.95
+
+
+def test_the_share_of_a_layer_goes_with_its_noise_and_comes_back() -> None:
+    editing, _, hearer = opened()
+    editing.begin_live(state(0.9, first=True))
+    shares = [("weights", "b", 0.5), ("tensor", "a", 0.5)]
+    sources = tuple(SourceShare(kind, name, name, "Conv", (0.1,), share) for kind, name, share in shares)
+    editing.set_sources(SourceMap(("y",), sources, quality(0.9), 1, 0.1), dict(editing.precisions))
+    editing.set_precision(LAYERS[:2], "float16")
+    assert {name: value.share for name, value in hearer.changes[-1].items()} == {"a": 0.0, "b": 0.0}
+    editing.undo()
+    assert {name: value.share for name, value in hearer.changes[-1].items()} == {"a": 0.5, "b": 0.5}
