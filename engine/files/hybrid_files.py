@@ -93,7 +93,7 @@ def write_beside(
     except UnicodeEncodeError as error:
         raise FileError(f"cannot hold character {error.start} of the text", where=str(cfg_path)) from error
     graph = graph_to_bytes(stored.quantized.model)
-    if cfg_path.exists():
+    if _exists(cfg_path):
         there = members.checksum(_content(cfg_path, LARGEST_CFG))
         if there not in (known, members.checksum(content)):
             what = "exists already" if known is None else "changed on disk since it was read"
@@ -128,10 +128,19 @@ def read_cfg(path: str | Path, largest: int = LARGEST_CFG) -> str:
         raise FileError(f"is not UTF-8 text: byte {error.start}", where=str(path)) from error
 
 
+def _exists(path: str | Path) -> bool:
+    """Whether there is anything. Raises FileError for what can be no file, such as a name that is too long."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FileError(f"cannot be written: {reason}", where=str(path)) from error
+
+
 def _spare(source: str | Path | None, found: Sequence[Path]) -> None:
     """Raise FileError if one of the files is `source`."""
     for path in found:
-        if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
+        if source is not None and _exists(path) and _exists(source) and path.samefile(source):
             raise FileError("is the model that was loaded, and would be replaced", where=str(path), hint="rename it")
 
 
