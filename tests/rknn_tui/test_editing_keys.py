@@ -257,7 +257,7 @@ async def test_a_filter_that_is_typed_leaves_the_cursor_where_it_can(engine_comm
 
 @pytest.mark.parametrize(
     ("key", "first", "last"),
-    [("c", 38, 39), ("1", 5, 4), ("n", 0, 39), ("o", 2, 36), ("p", 3, 39), ("e", 0, 39), ("g", 0, 39)],
+    [("c", 38, 39), ("1", 5, 4), ("n", 0, 39), ("o", 2, 36), ("p", 3, 39), ("e", 4, 39), ("g", 0, 39)],
 )
 async def test_rows_are_sorted_and_edited_where_they_are(
     engine_command: list[str], key: str, first: int, last: int
