@@ -60,6 +60,8 @@ class TuneScreen(TuneActions):
         self._drawn_at = 0.0
         self._rest: Timer | None = None
         self._composed = False
+        # The layer of which the details show all that can be known.
+        self._complete = ""
         self._shown_path = ""
         self._shown: ModelSummary | None = None
 
@@ -207,18 +209,30 @@ class TuneScreen(TuneActions):
         if not asked or bench.editing.pending:
             self.show_detail()
         self.follow_in_text(layer)
-        if self.line("detail").size.height > 2:
+        if self._measures:
             self._rest = self.set_timer(SECONDS_BEFORE_MEASURING, self._measure)
+
+    @property
+    def _measures(self) -> bool:
+        """Whether there is room for what other precisions would give."""
+        return self.line("detail").size.height > 2
 
     def _know_more(self, name: str) -> None:
         layer = self.graph.current
-        if layer is not None and layer.name == name:
+        if layer is None or layer.name != name:
+            return
+        # After an edit of other layers, the numbers of before stand until there are new ones: no coming and going.
+        if self._complete != name or not self._measures or not self.bench.editing.live:
             self.show_detail()
 
     def _measure(self) -> None:
         layer = self.graph.current
         if layer is not None and self.bench.idle:
-            self.bench.facts.measure(layer.name, self.show_detail)
+            self.bench.facts.measure(layer.name, lambda: self._know_all(layer.name))
+
+    def _know_all(self, name: str) -> None:
+        self._complete = name
+        self.show_detail()
 
     # The bench
 
@@ -229,6 +243,7 @@ class TuneScreen(TuneActions):
         layer = self.graph.current
         if layer is not None and (layer.name in changes or not self.bench.facts.measured(layer.name)):
             # Its facts were those of the edits before, of whatever layers; the row tells of the change at once.
+            self._complete = "" if layer.name in changes else self._complete
             self.on_marked_list_moved()
         self.app.numbers_changed()
 
