@@ -177,7 +177,7 @@ def _content(path: str | Path, largest: int) -> bytes:
     except FileNotFoundError as error:
         raise FileError("does not exist", where=str(path), hint="check the path") from error
     except (OSError, ValueError) as error:
-        raise FileError(f"cannot be read: {error}", where=str(path)) from error
+        raise FileError(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=str(path)) from error
     if len(content) > largest:
         raise FileError("is too large", where=str(path))
     return content

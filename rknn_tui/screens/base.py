@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len, set_cell_size
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container
@@ -94,11 +95,16 @@ class WorkScreen(Screen[None]):
         if isinstance(reply, Notice):
             text = " ".join(drawable(reply.text.replace("\n", "  "), self.symbols).split())
             role = {"info": "text"}.get(reply.level, reply.level)
-            self.line("message").show([[(f" {fit(text, max(self.app.size.width - 2, 1), self.symbols)}", role)]])
+            self.line("message").show([[(f" {self._cut(text, max(self.app.size.width - 2, 1))}", role)]])
             self.app.tune.notices.append(reply)
         elif reply is not None:
             self.app.go_to("tune")
             self.app.tune.tell(reply)
+
+    def _cut(self, text: str, width: int) -> str:
+        # What is about a file begins with its path, and ends with what is wrong.
+        head = width // 3 if cell_len(text) > width else 0
+        return set_cell_size(text, head) + fit(text, width - head, self.symbols, keep_end=True)
 
     def on_key(self, event: events.Key) -> None:
         action = self.keymap.action(event.key, event.character, self.PLACE)
