@@ -112,6 +112,12 @@ class Editing:
         pairs = [pair.cosine for pair in self.report.outputs.values()] if self.report else []
         return min(pairs, default=None)
 
+    @property
+    def unsaved(self) -> int:
+        """How many layers are otherwise than saved; one where only the biases are."""
+        changed = self.state.differing(self.history.saved)
+        return len({self.layer_of(tensor) or tensor for tensor in changed}) or int(self.history.unsaved > 0)
+
     def values(self, names: Iterable[str] | None = None) -> dict[str, LayerValues]:
         """What the rows of some layers show, by default of all."""
         wanted = self.by_name if names is None else [name for name in names if name in self.by_name]

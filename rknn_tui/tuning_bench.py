@@ -44,10 +44,10 @@ class TuningBench(Workbench):
 
     @property
     def unsaved(self) -> int:
-        """How many edits of the graph and the text are in no file."""
+        """How many layers are otherwise than in the file; one where only the biases, or the text, are."""
         if not self.editing.ready:
             return self.kept.unsaved if self.kept is not None else 0
-        return self.editing.history.unsaved or int(self.text.unsaved)
+        return self.editing.unsaved or int(self.text.unsaved)
 
     def closed(self) -> None:
         """The app ends in good order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 
@@ -221,3 +222,17 @@ def test_the_share_of_a_layer_goes_with_its_noise_and_comes_back() -> None:
     assert {name: value.share for name, value in hearer.changes[-1].items()} == {"a": 0.0, "b": 0.0}
     editing.undo()
     assert {name: value.share for name, value in hearer.changes[-1].items()} == {"a": 0.5, "b": 0.5}
+
+
+def test_unsaved_changes_are_counted_by_layers() -> None:
+    editing, _, _ = opened()
+    assert editing.unsaved == 0
+    editing.set_precision(LAYERS[:3], "float16")
+    assert len(editing.state.wishes) == 7, "with the tensors within the layers"
+    assert editing.unsaved == 3
+    editing.set_range("d", (-1.0, 1.0))
+    assert editing.unsaved == 4
+    editing.mark_saved()
+    assert editing.unsaved == 0
+    editing.do("candidate 1", dataclasses.replace(editing.state, biases="1.0"))
+    assert editing.unsaved == 1, "only biases are others"
