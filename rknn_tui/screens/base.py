@@ -103,7 +103,7 @@ class WorkScreen(Screen[None]):
 
     def _cut(self, text: str, width: int) -> str:
         # What is about a file begins with its path, and ends with what is wrong.
-        head = width // 3 if cell_len(text) > width else 0
+        head = width // 5 if cell_len(text) > width else 0
         return set_cell_size(text, head) + fit(text, width - head, self.symbols, keep_end=True)
 
     def on_key(self, event: events.Key) -> None:
