@@ -7,9 +7,12 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 from engine import demo
+from tests.rknn_tui.test_app import User, opened
 from tests.terminal import ROOT, Terminal, real
 
 END = b"\x1b[F"
@@ -55,6 +58,11 @@ class Place:
         terminal.sees(told)
         return terminal
 
+    def opened(self, **options: Any) -> AbstractAsyncContextManager[User]:
+        """The app on the model without a terminal, with the real engine."""
+        config = {"mean_values": [[0]], "std_values": [[255]]}
+        return opened(None, self.model, dataset=str(demo.DATASET), config=config, **options)  # type: ignore[arg-type]
+
     def close(self) -> None:
         """End every app, and whatever engine outlived one."""
         for terminal in self._opened:
@@ -92,6 +100,12 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20.0) ->
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(0.01)
+
+
+def tells(terminal: Terminal, text: str) -> None:
+    """Wait until `text` is on the screen, wherever its lines are broken."""
+    wanted = "".join(text.split())
+    terminal.waits(lambda: wanted in "".join(terminal.text.split()), f"{text!r} to be told")
 
 
 def cosine_of(terminal: Terminal) -> str:
