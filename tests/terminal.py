@@ -36,10 +36,24 @@ def real(*words: str | Path) -> list[str]:
     return [sys.executable, "-m", "rknn_tui", *map(str, words)]
 
 
+FRAME_BEGINS, FRAME_ENDS = b"\x1b[?2026h", b"\x1b[?2026l"
+
+
+def frames(data: bytes) -> list[bytes]:
+    """What was drawn at once each time, of what a terminal that marks frames was sent."""
+    return [one for one in data.split(FRAME_ENDS) if FRAME_BEGINS in one]
+
+
+def readable(data: bytes) -> str:
+    """What was sent, a line each time that it goes on elsewhere or in other colours."""
+    return data.decode("utf-8", "replace").replace("\x1b[", "\n[").replace("\x1b", "ESC")
+
+
 class Terminal:
     """A program on a pseudo-terminal. `bytes` counts what it has written; `screen` is what is to be seen.
 
-    `counting` answers as terminals do that can show a frame at once: frames are then marked, and `frames` counts them.
+    `environment` adds variables, or takes those away that are None. `framed` answers as terminals do that can show a
+    frame at once: the program then marks frames, see `frames`.
     """
 
     def __init__(
@@ -49,24 +63,25 @@ class Terminal:
         height: int = 24,
         *,
         folder: str | Path = ROOT,
-        counting: bool = False,
-        **environment: str,
+        framed: bool = False,
+        **environment: str | None,
     ) -> None:
         self.master, self.slave = pty.openpty()
         self._set_size(width, height)
         self.modes = termios.tcgetattr(self.slave)
         self.closed: set[int] = set()
-        self.bytes = self.frames = 0
-        self._counting = counting
+        self.bytes = 0
+        self._framed = framed
         self.screen = pyte.Screen(width, height)
         self._stream = pyte.ByteStream(self.screen)
+        settings = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environment}
         self.process = subprocess.Popen(
             list(command),
             stdin=self.slave,
             stdout=self.slave,
             stderr=self.slave,
             cwd=folder,
-            env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environment},
+            env={name: value for name, value in settings.items() if value is not None},
             start_new_session=True,
         )
 
@@ -107,8 +122,7 @@ class Terminal:
     def _take(self) -> bytes:
         data = os.read(self.master, 1 << 16)
         self.bytes += len(data)
-        self.frames += data.count(b"\x1b[?2026h")
-        if self._counting and b"\x1b[?2026$p" in data:
+        if self._framed and b"\x1b[?2026$p" in data:
             self.press(b"\x1b[?2026;2$y")
         # The emulator knows no private modes with a '<' or '=', which only ask for other kinds of keys.
         self._stream.feed(
