@@ -6,7 +6,6 @@ Over a link of 64 kbit/s, 8 bytes are a millisecond. Every bound counts what mar
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -17,18 +16,28 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("pseudo-terminals are POSIX", allow_module_level=True)
 
-from tests.terminal import Terminal, frames, readable, real, scripted
-from tests.zoo import FOLDER, needs_zoo
+from tests.opened_models import (
+    DOWN,
+    ESCAPE,
+    LOADED,
+    PAGE_DOWN,
+    PAGE_UP,
+    REST,
+    UP,
+    analyse,
+    build,
+    go_home,
+    start_det,
+    start_graph,
+)
+from tests.terminal import Terminal, frames, readable
+from tests.zoo import needs_zoo
 
 MOVE, PAGE, CHANGE, FIRST_SCREEN = 64, 4_300, 1_536, 10_240
 JOB_A_SECOND, MEMORY = 150, 70 << 20
 
-REST = 0.9
-"""Seconds without a byte after which nothing follows a key: the details come after 0.3, their measurements after 1."""
 PAUSE = 0.5
 """Seconds without a byte after which everything is there but those measurements."""
-LOADED = " layers, "
-DOWN, UP, PAGE_DOWN, PAGE_UP, ESCAPE = "j", "k", "\x1b[6~", "\x1b[5~", "\x1b"
 
 
 @dataclasses.dataclass
@@ -42,93 +51,45 @@ class Workbench:
         """All that keys cause, until nothing follows."""
         return self.terminal.answer_to(keys, quiet)
 
-    def home(self) -> None:
-        """Go to the first row of the tune screen, with nothing filtered or marked."""
-        for keys in (ESCAPE, ESCAPE, "1Ug"):
-            self.terminal.press(keys)
-            self.terminal.read(0.15)
-        self.terminal.read(REST)
-
-    def analyse(self, dataset: Path | None = None) -> None:
-        """Build, analyse with live evaluation, and have the sources of the error traced."""
-        terminal = self.terminal
-        terminal.press("b")
-        if dataset is not None:
-            terminal.sees("calibration dataset")
-            terminal.type(str(dataset))
-        terminal.sees("built int8", 120)
-        terminal.press("a")
-        terminal.sees("output cosine", 120)
-        terminal.read(REST)
-        if dataset is not None:
-            # Small models are traced without being asked for.
-            terminal.press("i")
-        terminal.waits(lambda: "error" in terminal.line(1), "shares of the error", 120)
-        terminal.read(REST)
-
-
-def environment(folder: Path) -> dict[str, str | None]:
-    places = {f"XDG_{name}_HOME": str(folder / name.lower()) for name in ("CONFIG", "STATE", "CACHE")}
-    return {**places, "LANG": "C.UTF-8", **dict.fromkeys(("LC_ALL", "LC_CTYPE", "NO_COLOR"))}
-
-
-def start(folder: Path, name: str) -> Terminal:
-    """The app on a made-up model."""
-    return Terminal(scripted(folder / name), framed=True, **environment(folder))
-
-
-def start_det(folder: Path) -> Terminal:
-    """The app on a detector of text, with 20 photos to calibrate with."""
-    name = "ch_PP-OCRv4_det_infer"
-    model = shutil.copy(FOLDER / "onnx" / name / f"{name}.onnx", folder / "det.onnx")
-    dataset = folder / "dataset.txt"
-    dataset.write_text("".join(f'"{path}"\n' for path in sorted((FOLDER / "photos").glob("*.jpg"))))
-    middle = "127.5,127.5,127.5"
-    words = ("--input-size", "1,3,480,480", "--mean", middle, "--std", middle, "--target", "rk3588")
-    return Terminal(real(model, *words, "--dataset", dataset), framed=True, **environment(folder))
-
 
 @pytest.fixture(scope="module")
 def on_graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
-    folder = tmp_path_factory.mktemp("graph")
-    dataset = folder / "dataset.txt"
-    dataset.write_text("sample.npy\n")
-    yield from analysed(start(folder, "graph-5000.onnx"), dataset)
+    yield from analysed(start_graph(tmp_path_factory.mktemp("graph")))
 
 
 @pytest.fixture(scope="module")
 def on_det(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
-    yield from analysed(start_det(tmp_path_factory.mktemp("det")), None)
+    yield from analysed(start_det(tmp_path_factory.mktemp("det")))
 
 
-def analysed(terminal: Terminal, dataset: Path | None) -> Iterator[Workbench]:
+def analysed(terminal: Terminal) -> Iterator[Workbench]:
     """A model that was built and analysed; tests share it, and each begins at its first row."""
     try:
         terminal.sees(LOADED)
         terminal.read(REST)
-        one = Workbench(terminal, terminal.bytes)
-        one.analyse(dataset)
-        yield one
+        started = terminal.bytes
+        analyse(terminal)
+        yield Workbench(terminal, started)
     finally:
         terminal.close()
 
 
 @pytest.fixture
 def graph(on_graph: Workbench) -> Workbench:
-    on_graph.home()
+    go_home(on_graph.terminal)
     return on_graph
 
 
 @pytest.fixture
 def on_det_at_home(on_det: Workbench) -> Workbench:
-    on_det.home()
+    go_home(on_det.terminal)
     return on_det
 
 
 @pytest.fixture(params=["graph", pytest.param("det", marks=needs_zoo)])
 def bench(request: pytest.FixtureRequest) -> Workbench:
     one: Workbench = request.getfixturevalue(f"on_{request.param}")
-    one.home()
+    go_home(one.terminal)
     return one
 
 
@@ -241,20 +202,19 @@ SECONDS = pytest.mark.parametrize("seconds", [5, pytest.param(30, marks=pytest.m
 
 @SECONDS
 def test_rest_costs_nothing_on_any_screen(seconds: int, tmp_path: Path) -> None:
-    dataset = tmp_path / "dataset.txt"
-    dataset.write_text("sample.npy\n")
     terminals: dict[str, Terminal] = {}
     try:
         for screen in SCREENS:
             folder = tmp_path / screen.replace(" ", "")
             folder.mkdir()
-            shutil.copy(dataset, folder)
-            terminals[screen] = start(folder, "graph-5000.onnx")
-        for keys, shows in (("", LOADED), ("b", "calibration dataset"), ("\r", "built int8"), ("a", "analysed")):
-            for terminal in terminals.values():
-                terminal.press(keys)
-            for terminal in terminals.values():
-                terminal.sees(shows, 60)
+            terminals[screen] = start_graph(folder)
+        for terminal in terminals.values():
+            build(terminal)
+        for terminal in terminals.values():
+            terminal.sees("built int8")
+            terminal.press("a")
+        for terminal in terminals.values():
+            terminal.sees("analysed")
         for screen, terminal in terminals.items():
             terminal.press(SCREENS[screen])
         time.sleep(4)
@@ -301,15 +261,10 @@ def test_what_was_drawn_in_pieces_is_what_a_whole_paint_shows(graph: Workbench) 
 
 @pytest.mark.parametrize(("model", "shows"), [("steady", "calibrate"), ("long", "search")], ids=["build", "search"])
 def test_a_running_job(model: str, shows: str, tmp_path: Path) -> None:
-    dataset = tmp_path / "dataset.txt"
-    dataset.write_text("sample.npy\n")
-    terminal = start(tmp_path, f"graph-5000-{model}.onnx")
+    terminal = start_graph(tmp_path, f"graph-5000-{model}.onnx")
     try:
         # The one model is slow to build, and the other to search.
-        terminal.sees(LOADED)
-        terminal.press("b")
-        terminal.sees("calibration dataset")
-        terminal.type(str(dataset))
+        build(terminal)
         if shows == "search":
             terminal.sees("built int8")
             search(terminal)
