@@ -9,10 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import DatasetError, InputError
-from engine.summaries import ErrorPair, LayerError, LayerSummary
 from rknn_tui.completion import complete, entries
 from rknn_tui.dialogue import first_sample, parse_sizes, split_paths
-from rknn_tui.filters import parse
 
 
 @pytest.mark.parametrize(
@@ -63,39 +61,6 @@ def test_typed_sample_paths_are_apart_by_blanks_or_quoted(tmp_path: Path) -> Non
     assert split_paths(str(tmp_path / "b c.npy")) == [str(tmp_path / "b c.npy")]
     with pytest.raises(InputError):
         split_paths("a 'b")
-
-
-def passes(text: str, *, name: str = "/head/conv1", op: str = "Conv", type: str = "int8", cosine: float = 0.98) -> bool:
-    layer = LayerSummary(0, name, op, (), (1,), "float32", type)
-    return parse(text)(layer, LayerError(name, op, type, ErrorPair(cosine, 1.0), None))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", True),
-        ("CONV", True),
-        ("head conv", True),
-        ("head pool", False),
-        ("op:head", False),
-        ("name:head", True),
-        ("type:int8", True),
-        ("type:float16", False),
-        ("cos<.99", True),
-        ("cos>=0.99", False),
-        ("!cos<.99", False),
-        ("!pool", True),
-        ("!", False),
-    ],
-)
-def test_a_filter_lets_through_what_it_says(text: str, expected: bool) -> None:
-    assert passes(text) is expected
-
-
-def test_a_layer_without_a_number_is_neither_above_nor_below() -> None:
-    layer = LayerSummary(0, "a", "Conv", (), (1,), "float32")
-    assert not parse("cos<1")(layer, None)
-    assert not parse("cos>=0")(layer, None)
 
 
 def test_paths_complete_as_far_as_they_are_clear(tmp_path: Path) -> None:
