@@ -1,15 +1,21 @@
-"""The terminal as Textual drives it, made to bear bytes that are no text."""
+"""The terminal as Textual drives it, made to bear bytes that are no text and sizes that no screen has."""
 
 from __future__ import annotations
 
 import codecs
 import sys
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from textual.driver import Driver
+from textual.events import Resize
+from textual.geometry import Size
+from textual.message import Message
 
 if TYPE_CHECKING:
     from rknn_tui.app import Workshop
+
+MOST_COLUMNS, MOST_LINES = 2000, 1000
+"""More of a terminal than this stays blank: each cell takes memory and time."""
 
 
 def driver_for(standard: type[Driver]) -> type[Driver]:
@@ -37,6 +43,23 @@ if sys.platform != "win32":
     from textual.drivers.linux_driver import LinuxDriver
 
     class _WorkshopDriver(LinuxDriver):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            # A terminal that says it has no cells is taken for one of 80x24 everywhere: with two opinions of that,
+            # the app would lay itself out for ever.
+            self._size = self._size or self._get_terminal_size()
+
+        def _get_terminal_size(self) -> tuple[int, int]:
+            width, height = super()._get_terminal_size()
+            return min(width, MOST_COLUMNS), min(height, MOST_LINES)
+
+        def process_message(self, message: Message) -> None:
+            if isinstance(message, Resize):
+                width, height = message.size
+                size = Size(min(width, MOST_COLUMNS), min(height, MOST_LINES))
+                message = Resize(size, size, pixel_size=message.pixel_size)
+            super().process_message(message)
+
         def _run_input_thread(self) -> None:
             try:
                 self.run_input_thread()
