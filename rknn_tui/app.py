@@ -21,23 +21,24 @@ from textual.theme import Theme
 from engine.errors import EngineError
 from engine.host_client import EngineHost
 from engine.host_protocol import EngineDiedError
-from rknn_tui import crashes, keymap, palette, settings, symbols
+from rknn_tui import keymap, palette, settings, symbols
 from rknn_tui.actions import ACTIONS, BY_ID
-from rknn_tui.bench import Bench
-from rknn_tui.clipboard import LARGEST_FOR_TERMINALS, write_clip
-from rknn_tui.dialogue import Notice, Question, Reply, counted, notice_of
-from rknn_tui.driver import driver_for
-from rknn_tui.hangup import leaving_when_told
+from rknn_tui.bench.dialogue import Notice, Question, Reply, counted, notice_of
+from rknn_tui.bench.paths import typed_path
+from rknn_tui.bench.runs import Run
+from rknn_tui.bench.whole import Bench
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
-from rknn_tui.painting import Painter
-from rknn_tui.paths import typed_path
 from rknn_tui.pieces import Line
-from rknn_tui.runs import Run
 from rknn_tui.screens.base import WorkScreen
 from rknn_tui.screens.choose import ChooseScreen, OpenScreen, PickScreen, RecentFile
 from rknn_tui.screens.tune import TuneScreen
 from rknn_tui.symbols import wrap
-from rknn_tui.typed_ahead import TypedAhead
+from rknn_tui.terminal import crashes
+from rknn_tui.terminal.clipboard import LARGEST_FOR_TERMINALS, write_clip
+from rknn_tui.terminal.driver import driver_for
+from rknn_tui.terminal.hangup import leaving_when_told
+from rknn_tui.terminal.painting import Painter
+from rknn_tui.terminal.typed_ahead import TypedAhead
 from rknn_tui.widgets.marked_list import MarkedList
 
 LARGEST_LOG_BYTES = 1 << 20

@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 
 from engine.summaries import ErrorPair
-from rknn_tui.bars import digits
-from rknn_tui.dialogue import counted
-from rknn_tui.runs import Run
+from rknn_tui.bench.dialogue import counted
+from rknn_tui.bench.runs import Run
+from rknn_tui.graph.bars import digits
 
 LEAST_CHANGE = 0.1
 """The share of what a layer lacks to a cosine of 1 that it must gain or lose to be worth a sign: after one change of a

@@ -10,7 +10,7 @@ from rich.color import ColorParseError
 from rich.errors import StyleSyntaxError
 from rich.style import Style
 
-from rknn_tui.paths import is_file
+from rknn_tui.bench.paths import is_file
 from rknn_tui.settings import config_folder, read_mapping
 
 ROLES = (

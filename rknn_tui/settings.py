@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.errors import ConfigError, nearest
-from rknn_tui.paths import absolute, is_file
+from rknn_tui.bench.paths import absolute, is_file
 
 MOST_SETTINGS_BYTES = 1 << 20
 MOST_RECENT = 20

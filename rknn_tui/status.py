@@ -7,12 +7,12 @@ from pathlib import Path
 from rich.cells import cell_len
 
 from rknn_tui.actions import BY_ID
-from rknn_tui.bars import digits
-from rknn_tui.dialogue import counted
+from rknn_tui.bench.dialogue import counted
+from rknn_tui.bench.tuning_bench import TuningBench
+from rknn_tui.graph.bars import digits
 from rknn_tui.keymap import Keymap, key_name
 from rknn_tui.pieces import Line, Piece, length
 from rknn_tui.symbols import Symbols, drawable, fit
-from rknn_tui.tuning_bench import TuningBench
 
 JOB_CELLS = 26
 """Kept for a running job at the right end, so that its progress never moves what stands left of it."""

@@ -92,7 +92,7 @@ class Terminal:
         data = bytearray()
         end = time.monotonic() + most
         while time.monotonic() < end and select.select([self.master], [], [], quiet)[0]:
-            data += self._take()
+            data += self.take()
         return bytes(data)
 
     def read_for(self, seconds: float) -> bytes:
@@ -101,7 +101,7 @@ class Terminal:
         end = time.monotonic() + seconds
         while (rest := end - time.monotonic()) > 0:
             if select.select([self.master], [], [], rest)[0]:
-                data += self._take()
+                data += self.take()
         return bytes(data)
 
     def read_until(self, code: bytes, most: float = 20.0) -> bytes:
@@ -119,7 +119,8 @@ class Terminal:
         self.press(keys)
         return self.read(quiet, most)
 
-    def _take(self) -> bytes:
+    def take(self) -> bytes:
+        """What there is, or else what comes next."""
         data = os.read(self.master, 1 << 16)
         self.bytes += len(data)
         if self._framed and b"\x1b[?2026$p" in data:

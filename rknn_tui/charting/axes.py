@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Sequence
 
-from rknn_tui.bars import digits
+from rknn_tui.graph.bars import digits
 
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _FEWEST_FOR_OUTLIERS = 20

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from engine.summaries import LayerFacts, LayerSummary, SourceMap, TensorFacts, TuneReport
-from rknn_tui.bars import digits
+from rknn_tui.bench.dialogue import counted
 from rknn_tui.charting.axes import finite, short
 from rknn_tui.charting.chart import Cell, Chart, Kind, Mark
-from rknn_tui.dialogue import counted
-from rknn_tui.layer_values import NOTHING, LayerValues
+from rknn_tui.graph.bars import digits
+from rknn_tui.graph.layer_values import NOTHING, LayerValues
 from rknn_tui.symbols import drawable
 
 _NAME_CHARACTERS = 40

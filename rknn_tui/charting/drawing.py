@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rich.cells import cell_len
 
-from rknn_tui.bars import bar
 from rknn_tui.charting.axes import cosine_extent, extent, finite, place, short, tick_labels, ticks
 from rknn_tui.charting.blocks import gathered, stacked
 from rknn_tui.charting.chart import Chart
 from rknn_tui.charting.frame import LEAST_COLUMNS, LEAST_ROWS, Curve, Frame, Tick, framed, room
+from rknn_tui.graph.bars import bar
 from rknn_tui.pieces import Line, Piece, length
 from rknn_tui.symbols import ASCII, Symbols, drawable, fit, wrap
 

@@ -10,7 +10,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input
 
-from rknn_tui.dialogue import Notice, Question, Reply
+from rknn_tui.bench.dialogue import Notice, Question, Reply
 from rknn_tui.keymap import Keymap
 from rknn_tui.palette import Palette
 from rknn_tui.symbols import Symbols, drawable, wrap
@@ -89,6 +89,11 @@ class Asking(Screen[None]):
                 self.set_focus(None)
             self.show_message()
         self.show_status()
+
+    def went_on(self, since: Notice | None) -> None:
+        """Something was done that has nothing to say: what was said before it is old news, but for warnings."""
+        if since is not None and since is self._message and since.level == "info" and self.question is None:
+            self.drop_message()
 
     def drop_message(self) -> None:
         """Show no message any longer."""

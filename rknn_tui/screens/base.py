@@ -13,7 +13,7 @@ from textual.geometry import Size
 from textual.screen import Screen
 
 from rknn_tui.actions import ACTIONS, BY_ID, EVERYWHERE
-from rknn_tui.dialogue import Notice, Reply
+from rknn_tui.bench.dialogue import Notice, Reply
 from rknn_tui.keymap import Keymap, key_name
 from rknn_tui.pieces import Line, Piece, length
 from rknn_tui.screens.moves import MOVES

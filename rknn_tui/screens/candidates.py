@@ -11,10 +11,10 @@ from textual.containers import Container
 from textual.geometry import Size
 
 from engine.summaries import Candidate, Quality, TuneReport
-from rknn_tui.bars import digits
+from rknn_tui.bench.dialogue import Notice, Reply, counted
+from rknn_tui.bench.job import Job
 from rknn_tui.charting.builders import pareto
-from rknn_tui.dialogue import Notice, Reply, counted
-from rknn_tui.job import Job
+from rknn_tui.graph.bars import digits
 from rknn_tui.pieces import Line, Piece
 from rknn_tui.screens.rows import RowScreen, Table, progress_facts
 from rknn_tui.widgets.chart import ChartView

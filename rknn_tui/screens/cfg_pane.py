@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from textual.timer import Timer
 
 from engine.summaries import LayerSummary
-from rknn_tui.dialogue import Notice, Reply, counted
-from rknn_tui.outside import edit_outside
+from rknn_tui.bench.dialogue import Notice, Reply, counted
 from rknn_tui.pieces import Line
 from rknn_tui.screens.asking import Asking
 from rknn_tui.symbols import drawable, fit
+from rknn_tui.terminal.outside import edit_outside
 
 if TYPE_CHECKING:
-    from rknn_tui.bench import Bench
+    from rknn_tui.bench.whole import Bench
     from rknn_tui.widgets.cfg_editor import CfgEditor
     from rknn_tui.widgets.graph_view import GraphView
 
@@ -195,6 +195,7 @@ class CfgPane(Asking):
 
     def on_cfg_editor_changed(self, message: CfgEditor.Changed) -> None:
         self.bench.text.type(message.text)
+        self.went_on(self._message)
         if not message.continues:
             self._groups += 1
         self._group = f"typing {self._groups}"
@@ -271,7 +272,7 @@ class CfgPane(Asking):
             return Notice("nothing is quantized yet", "warning")
 
         def show() -> None:
-            from rknn_tui.cfg_lines import diff_lines
+            from rknn_tui.text.cfg_lines import diff_lines
 
             text = self.bench.text
             self.app.show_difference(diff_lines(text.saved or "", text.text or ""))

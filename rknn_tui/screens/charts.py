@@ -10,11 +10,11 @@ from textual.app import ComposeResult
 from textual.geometry import Size
 
 from engine.errors import FileError
+from rknn_tui.bench.dialogue import Notice, Reply, notice_of
+from rknn_tui.bench.paths import absolute, current_folder
 from rknn_tui.charting.builders import CHARTS, ChartData
 from rknn_tui.charting.chart import Chart
 from rknn_tui.charting.exporting import export
-from rknn_tui.dialogue import Notice, Reply, notice_of
-from rknn_tui.paths import absolute, current_folder
 from rknn_tui.pieces import Line, Piece
 from rknn_tui.screens.base import WorkScreen
 from rknn_tui.symbols import drawable, fit

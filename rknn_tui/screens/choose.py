@@ -12,8 +12,8 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widgets import Input
 
+from rknn_tui.bench.dialogue import counted
 from rknn_tui.completion import MODEL_SUFFIXES, entries
-from rknn_tui.dialogue import counted
 from rknn_tui.palette import Palette
 from rknn_tui.settings import recent_files
 from rknn_tui.symbols import Symbols, drawable, fit

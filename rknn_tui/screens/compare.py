@@ -9,11 +9,11 @@ from textual.app import ComposeResult
 from textual.geometry import Size
 
 from engine.summaries import ErrorPair
-from rknn_tui.bars import digits
+from rknn_tui.bench.dialogue import Notice, Reply, counted
+from rknn_tui.bench.runs import Run
 from rknn_tui.comparing import Pair, pairs, signed, summary
-from rknn_tui.dialogue import Notice, Reply, counted
+from rknn_tui.graph.bars import digits
 from rknn_tui.pieces import Line, Piece
-from rknn_tui.runs import Run
 from rknn_tui.screens.candidates import decibels
 from rknn_tui.screens.choose import ChooseScreen
 from rknn_tui.screens.rows import RowScreen, Table

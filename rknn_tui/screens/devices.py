@@ -9,7 +9,7 @@ from textual.geometry import Size
 
 from engine.errors import EngineError
 from rknn_tui.adb import Device, explanation, list_devices
-from rknn_tui.dialogue import Reply, counted
+from rknn_tui.bench.dialogue import Reply, counted
 from rknn_tui.pieces import Line, Piece
 from rknn_tui.screens.rows import DetailScreen, Table
 from rknn_tui.symbols import drawable

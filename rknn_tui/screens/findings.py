@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from textual.geometry import Size
 
 from engine.summaries import Finding
-from rknn_tui.dialogue import Notice, Reply, counted
-from rknn_tui.job import Job
+from rknn_tui.bench.dialogue import Notice, Reply, counted
+from rknn_tui.bench.job import Job
 from rknn_tui.pieces import Line, Piece
 from rknn_tui.screens.rows import RowScreen, Table, progress_facts
 from rknn_tui.symbols import drawable

@@ -11,9 +11,9 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.geometry import Size
 
-from rknn_tui.bars import bar
-from rknn_tui.dialogue import Notice, Reply, counted
-from rknn_tui.job_records import CANCELLED, FAILED, RUNNING, WAITING, JobRecord, clock, in_order
+from rknn_tui.bench.dialogue import Notice, Reply, counted
+from rknn_tui.bench.job_records import CANCELLED, FAILED, RUNNING, WAITING, JobRecord, clock, in_order
+from rknn_tui.graph.bars import bar
 from rknn_tui.pieces import Line, Piece
 from rknn_tui.screens.moves import MOVES
 from rknn_tui.screens.rows import DetailScreen, Table

@@ -13,8 +13,8 @@ from textual.app import ComposeResult
 from textual.geometry import Size
 from textual.timer import Timer
 
-from rknn_tui.dialogue import Notice, Reply
-from rknn_tui.job import Job
+from rknn_tui.bench.dialogue import Notice, Reply
+from rknn_tui.bench.job import Job
 from rknn_tui.pieces import Line, Piece, length
 from rknn_tui.screens.base import WorkScreen
 from rknn_tui.symbols import drawable, fit, wrap

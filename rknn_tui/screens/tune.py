@@ -15,11 +15,11 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from engine.summaries import ModelSummary
-from rknn_tui.dialogue import Notice, Reply
-from rknn_tui.layer_values import NOTHING, LayerValues
+from rknn_tui.bench.dialogue import Notice, Reply
+from rknn_tui.bench.runs import Run
+from rknn_tui.graph.layer_values import NOTHING, LayerValues
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
 from rknn_tui.pieces import Line, length
-from rknn_tui.runs import Run
 from rknn_tui.screens.tune_actions import TuneActions
 from rknn_tui.status import job_line, key_line, status_line
 from rknn_tui.widgets.chart import ChartView

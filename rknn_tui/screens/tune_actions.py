@@ -8,13 +8,13 @@ from pathlib import Path
 from textual import events
 
 from engine.errors import FileError
-from rknn_tui import filters
-from rknn_tui.clipboard import CHOICES, copied_text
-from rknn_tui.dialogue import Notice, Question, Reply, counted
-from rknn_tui.paths import current_folder
+from rknn_tui.bench.dialogue import Notice, Question, Reply, counted
+from rknn_tui.bench.paths import current_folder
+from rknn_tui.graph import filters
 from rknn_tui.screens.cfg_pane import CfgPane
 from rknn_tui.screens.moves import MOVES
-from rknn_tui.screenshot import write_screenshot
+from rknn_tui.terminal.clipboard import CHOICES, copied_text
+from rknn_tui.terminal.screenshot import write_screenshot
 
 SORTS = {
     "g": "graph",
@@ -82,9 +82,12 @@ class TuneActions(CfgPane):
             self.graph.move_to(self.graph.cursor + (target - self.graph.cursor) * times)
             return
         handler: Callable[[], Reply] = getattr(self, f"do_{action}")
+        before = self._message
         reply = handler()
         for _ in range(times - 1 if action in _REPEATED else 0):
             reply = handler()
+        if reply is None:
+            self.went_on(before)
         self.tell(reply)
 
     # Jobs

@@ -12,13 +12,13 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from engine.summaries import Fault
-from rknn_tui.cfg_lines import line_of, tensor_at
-from rknn_tui.cfg_rows import GUTTER, message_cells, row_cells, shows_all_of
 from rknn_tui.palette import Palette
 from rknn_tui.symbols import Symbols
-from rknn_tui.text_buffer import Place, TextBuffer, line_after
-from rknn_tui.text_cells import Cell, changed_cells, column_at, first_shown, padded, strip_of_cells, width_of
-from rknn_tui.text_keys import EDITS, MOVES, RUNS, Edit, insertion, line_at_cursor
+from rknn_tui.text.cfg_lines import line_of, tensor_at
+from rknn_tui.text.cfg_rows import GUTTER, message_cells, row_cells, shows_all_of
+from rknn_tui.text.text_buffer import Place, TextBuffer, line_after
+from rknn_tui.text.text_cells import Cell, changed_cells, column_at, first_shown, padded, strip_of_cells, width_of
+from rknn_tui.text.text_keys import EDITS, MOVES, RUNS, Edit, insertion, line_at_cursor
 
 _MODIFIERS = ("alt+", "ctrl+", "super+", "meta+", "hyper+")
 _PASTED_BREAK = re.compile("\r\n|\r|\n")

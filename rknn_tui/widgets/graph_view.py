@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from engine.summaries import LayerSummary
-from rknn_tui.filters import Subject, Test
-from rknn_tui.graph_rows import ORDERS, GraphRows
-from rknn_tui.layer_values import NOTHING, LayerValues
-from rknn_tui.ordering import SORT_KEYS, sorted_places
+from rknn_tui.graph.filters import Subject, Test
+from rknn_tui.graph.graph_rows import ORDERS, GraphRows
+from rknn_tui.graph.layer_values import NOTHING, LayerValues
+from rknn_tui.graph.ordering import SORT_KEYS, sorted_places
 from rknn_tui.palette import Palette
 from rknn_tui.symbols import Symbols
 from rknn_tui.widgets.layer_marks import MarkableLayers

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich.cells import cell_len, chop_cells
 
 from engine.summaries import Alternative, ErrorPair, LayerError, LayerFacts, LayerSummary, TensorFacts
-from rknn_tui.bars import digits
 from rknn_tui.charting.axes import short
 from rknn_tui.charting.blocks import row_of_columns
-from rknn_tui.layer_values import NOTHING, LayerValues
+from rknn_tui.graph.bars import digits
+from rknn_tui.graph.layer_values import NOTHING, LayerValues
 from rknn_tui.palette import ROLES
 from rknn_tui.pieces import Line, Piece, length
 from rknn_tui.symbols import Symbols, drawable, fit, wrap

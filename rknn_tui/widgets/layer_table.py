@@ -9,12 +9,12 @@ from rich.cells import cell_len
 from textual.message import Message
 
 from engine.summaries import LayerSummary
-from rknn_tui.blocks import Block
-from rknn_tui.columns import TITLES, Column, columns, lane_cap
-from rknn_tui.graph_rows import GraphRows
-from rknn_tui.layer_cells import bar_piece, number_piece, precision_pieces, summary, with_precision
-from rknn_tui.layer_values import NOTHING, LayerValues
-from rknn_tui.ordering import descending
+from rknn_tui.graph.blocks import Block
+from rknn_tui.graph.columns import TITLES, Column, columns, lane_cap
+from rknn_tui.graph.graph_rows import GraphRows
+from rknn_tui.graph.layer_cells import bar_piece, number_piece, precision_pieces, summary, with_precision
+from rknn_tui.graph.layer_values import NOTHING, LayerValues
+from rknn_tui.graph.ordering import descending
 from rknn_tui.palette import Palette
 from rknn_tui.pieces import Line, Piece
 from rknn_tui.symbols import Symbols, drawable, fit

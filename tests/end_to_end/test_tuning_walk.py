@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from rknn_tui.bars import digits
+from rknn_tui.graph.bars import digits
 from tests.terminal import Terminal, real
 from tests.zoo import FOLDER, needs_zoo
 
@@ -237,7 +237,7 @@ def undo_all(walk: Walk, worst: str, built: str) -> None:
 def tune(walk: Walk) -> int:
     """How many candidates the search found."""
     walk.press("A")
-    walk.sees("search until the worst output's cosine is")
+    walk.sees("search until the worst cosine is")
     walk.press("\r")
     walk.until(lambda: re.search(r"\d+ candidates; cosine", walk.terminal.text), "candidates")
     return int(walk.terminal.text.partition(" candidates; cosine")[0].split()[-1])

@@ -15,7 +15,7 @@ from textual.reactive import Reactive
 from textual.screen import Screen
 
 from rknn_tui import keymap, palette, symbols
-from rknn_tui.dialogue import Notice, Reply
+from rknn_tui.bench.dialogue import Notice, Reply
 from rknn_tui.symbols import Symbols
 
 SIZES = [(80, 24), (60, 16), (200, 50)]

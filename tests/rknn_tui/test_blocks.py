@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rknn_tui.blocks import Block, find_blocks
+from rknn_tui.graph.blocks import Block, find_blocks
 
 part = st.sampled_from(["model", "m.0", "m.1", "cv1", "conv", "p2o", "x", "tmp_0", "", "3"])
 names = st.lists(part, min_size=1, max_size=4).map("/".join) | st.lists(part, min_size=1, max_size=3).map(".".join)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from engine.summaries import Candidate, Quality, TuneReport
-from rknn_tui.dialogue import Notice, Question, Reply
-from rknn_tui.job import Job
+from rknn_tui.bench.dialogue import Notice, Question, Reply
+from rknn_tui.bench.job import Job
 from rknn_tui.screens.candidates import CandidatesScreen, changes_text
 from rknn_tui.symbols import ASCII
 from rknn_tui.widgets.chart import ChartView

@@ -7,9 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.quantization.table import Row, Table, to_cfg
-from rknn_tui.cfg_lines import diff_lines, key_of, line_of, pieces_of, tensor_at
 from rknn_tui.pieces import Line
-from rknn_tui.text_changes import split_lines
+from rknn_tui.text.cfg_lines import diff_lines, key_of, line_of, pieces_of, tensor_at
+from rknn_tui.text.text_changes import split_lines
 
 ROW = Row("int8", -1.0, 3.0, 0.0157, -64, -1.0, 3.0)
 TEXT = to_cfg(Table({"x": ROW, "conv/out:0": ROW, "it's": ROW}, {"conv/out:0": "float16"}), ["made for a test"])

@@ -10,9 +10,9 @@ import pytest
 from engine.errors import FileError
 from engine.history import EditState
 from engine.summaries import CfgReading, Fault, LayerSummary, LiveState, ModelSummary
-from rknn_tui.cfg_text import CfgText
-from rknn_tui.dialogue import Notice, Question, Reply
-from rknn_tui.editing import Editing
+from rknn_tui.bench.cfg_text import CfgText
+from rknn_tui.bench.dialogue import Notice, Question, Reply
+from rknn_tui.bench.editing import Editing
 from tests.rknn_tui.stand_in_calls import StandInCalls
 
 NAMES = ("a", "b", "c")

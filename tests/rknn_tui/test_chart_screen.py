@@ -15,10 +15,10 @@ from textual.geometry import Region
 from textual.pilot import Pilot
 
 from engine.summaries import LayerFacts, LayerSummary, SourceMap, TuneReport
+from rknn_tui.bench.dialogue import Notice
 from rknn_tui.charting import drawing
-from rknn_tui.dialogue import Notice
+from rknn_tui.graph.layer_values import LayerValues
 from rknn_tui.keymap import DEFAULT
-from rknn_tui.layer_values import LayerValues
 from rknn_tui.palette import ROLES, Palette
 from rknn_tui.screens.charts import ChartsScreen
 from rknn_tui.settings import Settings

@@ -30,7 +30,7 @@ from rknn_tui.charting.builders import (
 from rknn_tui.charting.chart import Chart, Mark
 from rknn_tui.charting.drawing import as_text
 from rknn_tui.charting.exporting import as_csv, export
-from rknn_tui.layer_values import LayerValues
+from rknn_tui.graph.layer_values import LayerValues
 from rknn_tui.symbols import ASCII, UNICODE, Symbols
 
 ENTIRE = (1.0, 0.9995, 0.9989, 0.9991, 0.9874, 0.9902, 0.9911, math.nan, 0.9886, 0.9871, 0.9921, 0.9918)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rknn_tui.columns import columns, lane_cap
+from rknn_tui.graph.columns import columns, lane_cap
 
 LONGEST = {"index": 4, "lanes": 11, "op": 14, "name": 60, "shape": 13}
 KNOWN = LONGEST | {"single": 7, "share": 5, "time": 5, "memory": 4}

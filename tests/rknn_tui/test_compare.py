@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.summaries import ErrorPair, Quality
+from rknn_tui.bench.dialogue import Notice, Question, Reply
+from rknn_tui.bench.runs import Run
 from rknn_tui.comparing import merged, pairs, signed, summary
-from rknn_tui.dialogue import Notice, Question, Reply
-from rknn_tui.runs import Run
 from rknn_tui.screens.choose import ChooseScreen
 from rknn_tui.screens.compare import CompareScreen
 from rknn_tui.symbols import ASCII

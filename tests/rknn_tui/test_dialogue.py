@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import DatasetError, InputError
+from rknn_tui.bench.dialogue import first_sample, parse_sizes, split_paths
 from rknn_tui.completion import complete, entries
-from rknn_tui.dialogue import first_sample, parse_sizes, split_paths
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.style import Style
 
-from rknn_tui.bars import bar, digits, flagged_digits, milliseconds, percent, size
+from rknn_tui.graph.bars import bar, digits, flagged_digits, milliseconds, percent, size
 from rknn_tui.palette import ROLES, Palette
 from rknn_tui.pieces import changed_span, strip_of
 from rknn_tui.symbols import ASCII, UNICODE, choose, drawable, fit, wrap

@@ -20,9 +20,9 @@ from engine.summaries import (
     SourceMap,
     SourceShare,
 )
-from rknn_tui.dialogue import Notice, Reply
-from rknn_tui.editing import Editing
-from rknn_tui.layer_values import LayerValues
+from rknn_tui.bench.dialogue import Notice, Reply
+from rknn_tui.bench.editing import Editing
+from rknn_tui.graph.layer_values import LayerValues
 from tests.rknn_tui.stand_in_calls import StandInCalls
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.summaries import LayerSummary, PartQuality, Quality, SourceMap, SourceShare
-from rknn_tui.estimates import NoiseEstimate
+from rknn_tui.bench.estimates import NoiseEstimate
 
 CHAIN = "abcd"
 SHARES = {"weights": (0.1, 0.2, 0.05, 0.05), "tensor": (0.1, 0.2, 0.1, 0.2)}

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.summaries import LayerSummary
-from rknn_tui.filters import Subject, describe, parse
-from rknn_tui.layer_values import LayerValues
+from rknn_tui.graph.filters import Subject, describe, parse
+from rknn_tui.graph.layer_values import LayerValues
 
 
 def subject(name: str, op: str, values: LayerValues, *, marked: bool = False, blocks: tuple[str, ...] = ()) -> Subject:

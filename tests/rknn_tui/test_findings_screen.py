@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.summaries import Finding
-from rknn_tui.dialogue import Notice, Reply
-from rknn_tui.job import Job
+from rknn_tui.bench.dialogue import Notice, Reply
+from rknn_tui.bench.job import Job
 from rknn_tui.screens.findings import FindingsScreen
 from rknn_tui.symbols import ASCII
 from tests.rknn_tui.stand_in import SIZES, shown

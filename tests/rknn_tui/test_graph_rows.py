@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.summaries import LayerSummary
-from rknn_tui.graph_rows import ORDERS, GraphRows
-from rknn_tui.layer_cells import precision_pieces, summary
-from rknn_tui.layer_values import LayerValues
-from rknn_tui.ordering import SORT_KEYS, sorted_places
+from rknn_tui.graph.graph_rows import ORDERS, GraphRows
+from rknn_tui.graph.layer_cells import precision_pieces, summary
+from rknn_tui.graph.layer_values import LayerValues
+from rknn_tui.graph.ordering import SORT_KEYS, sorted_places
 from rknn_tui.symbols import UNICODE
 from tests.zoo import needs_zoo, onnx_models
 

@@ -12,8 +12,8 @@ from textual.geometry import Region
 from textual.pilot import Pilot
 
 from engine.summaries import LayerSummary
-from rknn_tui.filters import parse
-from rknn_tui.layer_values import LayerValues
+from rknn_tui.graph.filters import parse
+from rknn_tui.graph.layer_values import LayerValues
 from rknn_tui.palette import ROLES, Palette
 from rknn_tui.symbols import ASCII, UNICODE, Symbols
 from rknn_tui.widgets.graph_view import GraphView

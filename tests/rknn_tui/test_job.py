@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rknn_tui.job import Job, rough
+from rknn_tui.bench.job import Job, rough
 from rknn_tui.keymap import DEFAULT
 from rknn_tui.status import JOB_CELLS
 

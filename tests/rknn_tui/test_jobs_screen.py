@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from textual.screen import Screen
 
-from rknn_tui import job
-from rknn_tui.dialogue import Notice, Question, Reply
-from rknn_tui.job import Job
-from rknn_tui.job_records import JobRecord, clock, in_order
+from rknn_tui.bench import job
+from rknn_tui.bench.dialogue import Notice, Question, Reply
+from rknn_tui.bench.job import Job
+from rknn_tui.bench.job_records import JobRecord, clock, in_order
 from rknn_tui.screens import jobs
 from rknn_tui.screens.jobs import JobsScreen
 from rknn_tui.symbols import ASCII

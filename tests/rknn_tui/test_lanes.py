@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rknn_tui.lanes import Lanes, greedy_order, layout
+from rknn_tui.graph.lanes import Lanes, greedy_order, layout
 from rknn_tui.symbols import ASCII, UNICODE, Symbols
 
 Graph = tuple[list[list[int]], list[list[int]]]

@@ -20,7 +20,7 @@ from engine.summaries import (
     Quality,
     TensorFacts,
 )
-from rknn_tui.layer_values import LayerValues
+from rknn_tui.graph.layer_values import LayerValues
 from rknn_tui.symbols import ASCII, UNICODE, Symbols
 from rknn_tui.widgets.layer_detail import detail_lines
 

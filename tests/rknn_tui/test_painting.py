@@ -12,7 +12,7 @@ from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Segment, Strip
 
-from rknn_tui.painting import Painter
+from rknn_tui.terminal.painting import Painter
 
 WIDTH, HEIGHT = 24, 3
 STYLES = (*map(Style.parse, ("bold", "red", "bold red", "dim", "bold dim red", "reverse", "red on blue")), None)

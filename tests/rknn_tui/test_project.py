@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from engine.cli_options import read_config_file
 from engine.errors import FileError
-from rknn_tui import project
-from rknn_tui.project import Project, beside, elsewhere, load, save
+from rknn_tui.bench import project
+from rknn_tui.bench.project import Project, beside, elsewhere, load, save
 
 NAMES = st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=10)
 PATHS = st.sampled_from(["/data/a.npy", "/näh/画像.png", os.fsdecode(b"/x\xff.npy"), "/a: b #c.txt", "/~/-"])

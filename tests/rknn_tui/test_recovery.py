@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 import rknn_tui
 from engine.history import EditState
-from rknn_tui.kept import Kept, LeftText
-from rknn_tui.recovery import LARGEST_RECOVERY, Recovered, Recovery
+from rknn_tui.bench.kept import Kept, LeftText
+from rknn_tui.bench.recovery import LARGEST_RECOVERY, Recovered, Recovery
 
 NAMES = st.text(max_size=6)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -153,8 +153,8 @@ def test_a_process_that_is_killed_at_any_moment_leaves_whole_edits(recovery: Rec
     script = f"""
 import itertools
 from engine.history import EditState
-from rknn_tui.kept import Kept, LeftText
-from rknn_tui.recovery import Recovery
+from rknn_tui.bench.kept import Kept, LeftText
+from rknn_tui.bench.recovery import Recovery
 recovery = Recovery({str(tmp_path / "net.onnx")!r})
 for count in itertools.count():
     state = EditState({{"count": "int8"}}, {{"count": (0.0, float(count))}})

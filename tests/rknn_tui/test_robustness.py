@@ -51,7 +51,7 @@ def analysed(place: Place) -> Terminal:
 def edited(terminal: Terminal) -> str:
     """Put joined and joined_relu, which make three tensors, into float16; returns the cosine that was measured."""
     terminal.press("g;10jVjVf")
-    terminal.sees("*3")
+    terminal.sees("*2")
     terminal.waits(lambda: "~" not in cosine_of(terminal), "the cosine to be measured")
     return cosine_of(terminal).rpartition(">")[2]
 
@@ -80,27 +80,27 @@ def test_a_killed_engine_loses_no_edit_and_no_number(place: Place) -> None:
     for _ in range(2):
         kill_engine(terminal)
         terminal.sees("the engine was ended by SIGKILL")
-        terminal.sees("What was built is lost. 3 edits kept. r starts it")
+        terminal.sees("What was built is lost. 2 edits kept. r starts it")
         terminal.sees("engine ended")
         brought_back(terminal)
-        terminal.sees("*3")
+        terminal.sees("*2")
         terminal.press("a")
         terminal.sees("analysed 17 layers")
         terminal.waits(lambda: cosine_of(terminal).rpartition(">")[2] == cosine, f"the cosine {cosine} again")
     terminal.press("u")
     terminal.sees("undone: edits kept from before")
-    terminal.loses("*3")
+    terminal.loses("*2")
 
 
 def test_what_is_edited_while_there_is_no_engine_counts_too(place: Place) -> None:
     terminal = analysed(place)
     edited(terminal)
     kill_engine(terminal)
-    terminal.sees("3 edits kept")
+    terminal.sees("2 edits kept")
     terminal.press("Ugf")
-    terminal.sees("*4")
+    terminal.sees("*3")
     brought_back(terminal)
-    terminal.sees("*4")
+    terminal.sees("*3")
     assert "f16*" in terminal.line(2)
 
 
@@ -109,7 +109,7 @@ def test_text_with_a_fault_survives_the_engine(place: Place) -> None:
     edited(terminal)
     type_fault(terminal)
     kill_engine(terminal)
-    terminal.sees("3 edits and the cfg as it was typed kept")
+    terminal.sees("2 edits and the cfg as it was typed kept")
     terminal.press("more")
     terminal.sees(f"{FAULT}more")
     terminal.press(ESCAPE)
@@ -126,7 +126,7 @@ def test_text_with_a_fault_survives_the_engine(place: Place) -> None:
     terminal.press(b"\x1b[1;5H")
     terminal.sees("joined_relu: float16")
     terminal.press(ESCAPE)
-    terminal.sees("*3")
+    terminal.sees("*2")
 
 
 @pytest.mark.parametrize(

@@ -378,8 +378,8 @@ GARBAGE = (
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 async def test_garbage_in_the_app_s_own_files_is_told(engine_command: list[str], place: Place, garbage: bytes) -> None:
-    from rknn_tui.project import beside
-    from rknn_tui.recovery import Recovery
+    from rknn_tui.bench.project import beside
+    from rknn_tui.bench.recovery import Recovery
     from tests.rknn_tui.test_app import opened
 
     model = place.models / "layers-5.onnx"
@@ -422,7 +422,7 @@ async def test_kept_edits_that_fit_nothing_are_refused_in_words(
 ) -> None:
     import json
 
-    from rknn_tui.recovery import Recovery
+    from rknn_tui.bench.recovery import Recovery
 
     async with place.opened() as user:
         await built(user)

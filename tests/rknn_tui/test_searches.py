@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from engine.summaries import Candidate, TuneReport, TuneRun
-from rknn_tui.dialogue import Notice, Reply
-from rknn_tui.editing import Editing
+from rknn_tui.bench.dialogue import Notice, Reply
+from rknn_tui.bench.editing import Editing
+from rknn_tui.bench.searches import Searches
 from rknn_tui.keymap import DEFAULT
-from rknn_tui.searches import Searches
 from tests.rknn_tui.test_editing import LAYERS, opened, quality, state
 
 CANDIDATES = tuple(Candidate({name: "float16"}, (name,), 0.01, quality(0.99)) for name in "bcd")

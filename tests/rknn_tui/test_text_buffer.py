@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rknn_tui.text_buffer import Place, TextBuffer
-from rknn_tui.text_changes import split_lines
-from rknn_tui.text_keys import EDITS, MOVES, Edit
+from rknn_tui.text.text_buffer import Place, TextBuffer
+from rknn_tui.text.text_changes import split_lines
+from rknn_tui.text.text_keys import EDITS, MOVES, Edit
 
 texts = st.text("ab \n\r:#漢", max_size=40)
 places = st.tuples(st.integers(0, 8), st.integers(0, 12))

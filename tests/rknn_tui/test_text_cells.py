@@ -8,7 +8,7 @@ from rich.style import Style
 
 from rknn_tui.palette import ROLES, Palette
 from rknn_tui.symbols import ASCII, UNICODE, Symbols
-from rknn_tui.text_cells import (
+from rknn_tui.text.text_cells import (
     cells_of,
     changed_cells,
     column_at,

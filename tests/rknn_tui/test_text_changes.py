@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rknn_tui.text_changes import BREAKS, changed_lines, smallest_change, split_lines
+from rknn_tui.text.text_changes import BREAKS, changed_lines, smallest_change, split_lines
 
 texts = st.text(max_size=40) | st.text("ab\n\r\u2028", max_size=30)
 line_lists = st.lists(st.sampled_from(["a", "b", "c", "  d: 1", "  -   0.0", "", "漢"]), max_size=30)

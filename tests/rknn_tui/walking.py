@@ -13,7 +13,7 @@ from textual import events
 from textual.message import Message
 
 from rknn_tui.app import Workshop
-from rknn_tui.layer_values import LayerValues
+from rknn_tui.graph.layer_values import LayerValues
 from rknn_tui.messages import StepEnded
 from tests.rknn_tui.test_app import SECONDS, User
 

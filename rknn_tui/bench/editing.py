@@ -22,11 +22,11 @@ from engine.summaries import (
     SourceMap,
 )
 from engine.targets import TARGETS
-from rknn_tui.calls import Calls
-from rknn_tui.dialogue import Notice, Reply, counted, notice_of
-from rknn_tui.estimates import NoiseEstimate, estimated_cosine
-from rknn_tui.layer_values import LayerValues
-from rknn_tui.runs import Run
+from rknn_tui.bench.calls import Calls
+from rknn_tui.bench.dialogue import Notice, Reply, counted, notice_of
+from rknn_tui.bench.estimates import NoiseEstimate, estimated_cosine
+from rknn_tui.bench.runs import Run
+from rknn_tui.graph.layer_values import LayerValues
 
 MOST_RUNS = 20
 

@@ -9,14 +9,14 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.summaries import CfgReading, Finding, LayerFacts, LayerSummary, LiveState, SourceMap, TuneReport
-from rknn_tui.dialogue import Notice, Question, Reply, notice_of
-from rknn_tui.job import Job
-from rknn_tui.job_records import CANCELLED, RUNNING, WAITING, JobRecord
-from rknn_tui.layer_values import LayerValues
-from rknn_tui.memory import Memory
-from rknn_tui.paths import is_file, typed_path
-from rknn_tui.runs import Run
-from rknn_tui.tuning_bench import TuningBench
+from rknn_tui.bench.dialogue import Notice, Question, Reply, notice_of
+from rknn_tui.bench.job import Job
+from rknn_tui.bench.job_records import CANCELLED, RUNNING, WAITING, JobRecord
+from rknn_tui.bench.memory import Memory
+from rknn_tui.bench.paths import is_file, typed_path
+from rknn_tui.bench.runs import Run
+from rknn_tui.bench.tuning_bench import TuningBench
+from rknn_tui.graph.layer_values import LayerValues
 
 MOST_JOBS = 200
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 
 from engine.summaries import LayerSummary
-from rknn_tui.layer_values import NOTHING, LayerValues
+from rknn_tui.graph.layer_values import NOTHING, LayerValues
 
 
 @dataclasses.dataclass(slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.cli_errors import in_option_words
 from engine.errors import DatasetError, EngineError, InputError
-from rknn_tui.paths import is_file, typed_path
+from rknn_tui.bench.paths import is_file, typed_path
 
 LONGEST_LINE = 1 << 16
 

@@ -9,8 +9,8 @@ from typing import Any
 from engine.errors import Cancelled, EngineError
 from engine.history import EditState
 from engine.summaries import LayerFacts
-from rknn_tui.calls import Calls
-from rknn_tui.editing import Editing
+from rknn_tui.bench.calls import Calls
+from rknn_tui.bench.editing import Editing
 
 
 class Facts:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.history import EditState
-from rknn_tui.kept import Kept, LeftText
-from rknn_tui.paths import absolute
+from rknn_tui.bench.kept import Kept, LeftText
+from rknn_tui.bench.paths import absolute
 from rknn_tui.settings import state_folder
 
 LARGEST_RECOVERY = 64 << 20

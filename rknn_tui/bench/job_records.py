@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from rknn_tui.job import Job
+from rknn_tui.bench.job import Job
 
 RUNNING, WAITING, DONE, FAILED, CANCELLED = STATES = ("running", "waiting", "done", "failed", "cancelled")
 

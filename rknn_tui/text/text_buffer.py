@@ -7,7 +7,7 @@ from bisect import bisect_right
 from itertools import accumulate
 from typing import NamedTuple
 
-from rknn_tui.text_changes import BREAKS, smallest_change, split_lines
+from rknn_tui.text.text_changes import BREAKS, smallest_change, split_lines
 
 _WORD = re.compile(r"\w+|[^\w\s]+")
 _BLANKS = re.compile(r"[ \t]*")

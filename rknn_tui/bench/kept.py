@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from engine.history import EditState
 
@@ -26,21 +27,28 @@ class LeftText:
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """The edits in force, those that were saved, and the cfg's text where it is more than what the engine writes."""
+    """The edits in force, those that were saved, and the cfg's text where it is more than what the engine writes.
+
+    `makers` tells which layer makes a tensor, as far as that is known: edits are counted by layers.
+    """
 
     state: EditState
     saved: EditState = dataclasses.field(default_factory=EditState)
     text: LeftText | None = None
+    makers: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def edits(self) -> int:
-        """How many tensors and rows differ from the build."""
-        return len(self.state.differing(EditState()))
+        """How many layers are otherwise than built."""
+        return self._layers(EditState())
 
     @property
     def unsaved(self) -> int:
-        """How many edits are in no file; one for a text without any."""
-        return len(self.state.differing(self.saved)) or int(self.text is not None and self.text.typed)
+        """How many layers are otherwise than saved; one where only the text is."""
+        return self._layers(self.saved) or int(self.text is not None and self.text.typed)
+
+    def _layers(self, other: EditState) -> int:
+        return len({self.makers.get(tensor, tensor) for tensor in self.state.differing(other)})
 
     def without_biases(self) -> EditState:
         """The edits in force without the biases of a search, which are gone with the engine that found them."""

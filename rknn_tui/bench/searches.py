@@ -10,11 +10,11 @@ from engine.errors import Cancelled, EngineError, InputError
 from engine.history import EditState
 from engine.host_protocol import EngineDiedError
 from engine.summaries import Finding, SourceMap, TuneReport, TuneRun
-from rknn_tui.bars import digits
-from rknn_tui.calls import Calls
-from rknn_tui.dialogue import Notice, Reply, counted, notice_of
-from rknn_tui.editing import Editing
-from rknn_tui.job import Job
+from rknn_tui.bench.calls import Calls
+from rknn_tui.bench.dialogue import Notice, Reply, counted, notice_of
+from rknn_tui.bench.editing import Editing
+from rknn_tui.bench.job import Job
+from rknn_tui.graph.bars import digits
 
 PREVIEW = "candidate"
 Take = Callable[[Any], Reply]

@@ -15,18 +15,18 @@ from engine.host_client import EngineHost
 from engine.host_protocol import EngineDiedError
 from engine.summaries import AccuracyReport, BuildSummary, CfgReading, LiveState, ModelSummary
 from engine.targets import TARGETS
-from rknn_tui.calls import Calls, EndHearer, ProgressHearer
-from rknn_tui.cfg_text import RECOVERY, CfgText
-from rknn_tui.dialogue import Notice, Question, Reply, counted, first_sample, notice_of, parse_sizes, split_paths
-from rknn_tui.editing import Editing
-from rknn_tui.job import Job
-from rknn_tui.kept import Kept
+from rknn_tui.bench.calls import Calls, EndHearer, ProgressHearer
+from rknn_tui.bench.cfg_text import RECOVERY, CfgText
+from rknn_tui.bench.dialogue import Notice, Question, Reply, counted, first_sample, notice_of, parse_sizes, split_paths
+from rknn_tui.bench.editing import Editing
+from rknn_tui.bench.job import Job
+from rknn_tui.bench.kept import Kept
+from rknn_tui.bench.outcomes import outcome
+from rknn_tui.bench.paths import exists, is_file, is_folder, typed_path
+from rknn_tui.bench.runs import Run
+from rknn_tui.bench.searches import Searches
+from rknn_tui.graph.layer_values import LayerValues
 from rknn_tui.keymap import DEFAULT, Keymap
-from rknn_tui.layer_values import LayerValues
-from rknn_tui.outcomes import outcome
-from rknn_tui.paths import exists, is_file, is_folder, typed_path
-from rknn_tui.runs import Run
-from rknn_tui.searches import Searches
 from rknn_tui.settings import Settings
 
 SECONDS_BEFORE_CANCEL_ASKS = 60.0
@@ -429,7 +429,7 @@ class Workbench:
     def _keep_edits(self) -> None:
         """Hold what a person did to the model, to be done again once it is built anew."""
         if self.editing.ready:
-            kept = Kept(self.editing.state, self.editing.history.saved, self.text.left)
+            kept = Kept(self.editing.state, self.editing.history.saved, self.text.left, self.editing.makers)
             self.kept = kept if kept != Kept(EditState()) else None
 
     def _take_kept(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,13 +12,13 @@ from engine.errors import EngineError
 from engine.history import EditState
 from engine.journal import keeping as journal
 from engine.summaries import AccuracyReport, BuildSummary, ModelSummary
-from rknn_tui import project
-from rknn_tui.dialogue import Notice, Reply, counted
-from rknn_tui.job import Job
-from rknn_tui.kept import Kept
-from rknn_tui.paths import absolute
-from rknn_tui.recovery import Recovered, Recovery
-from rknn_tui.tuning_bench import TuningBench
+from rknn_tui.bench import project
+from rknn_tui.bench.dialogue import Notice, Reply, counted
+from rknn_tui.bench.job import Job
+from rknn_tui.bench.kept import Kept
+from rknn_tui.bench.paths import absolute
+from rknn_tui.bench.recovery import Recovered, Recovery
+from rknn_tui.bench.tuning_bench import TuningBench
 
 
 class Memory:
@@ -206,7 +207,8 @@ class Memory:
             return None
         self._found = None
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.when))
-        edits = counted(found.kept.edits, "edit") + (" and the cfg's text" if found.kept.text is not None else "")
+        kept = dataclasses.replace(found.kept, makers=bench.editing.makers)
+        edits = counted(kept.edits, "edit") + (" and the cfg's text" if found.kept.text is not None else "")
         other = "" if found.same_model else ", of another version of the model"
         biases = "; biases that a search corrected are gone" if found.kept.state.biases else ""
         bench.take_back(f"unsaved edits of {when}", found.kept)

@@ -6,8 +6,8 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
-from rknn_tui.bars import bar, flagged_digits, milliseconds, percent, size
-from rknn_tui.layer_values import LayerValues
+from rknn_tui.graph.bars import bar, flagged_digits, milliseconds, percent, size
+from rknn_tui.graph.layer_values import LayerValues
 from rknn_tui.palette import ROLES
 from rknn_tui.pieces import Piece
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from engine.errors import FileError
 from engine.files.writing import replacing
-from rknn_tui.bars import digits
-from rknn_tui.layer_values import NOTHING
+from rknn_tui.graph.bars import digits
+from rknn_tui.graph.layer_values import NOTHING
 
 if TYPE_CHECKING:
-    from rknn_tui.bench import Bench
+    from rknn_tui.bench.whole import Bench
     from rknn_tui.widgets.graph_view import GraphView
 
 CHOICES = "n name  r row  t table  c cfg  l command line"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from rknn_tui.pieces import Line, Piece
-from rknn_tui.text_changes import BREAKS, changed_blocks, split_lines
+from rknn_tui.text.text_changes import BREAKS, changed_blocks, split_lines
 
 SECTIONS = ("custom_quantize_layers", "quantize_parameters")
 """The two keys of a cfg's top level: precisions that a person asks for, and a row of parameters a tensor."""

@@ -11,13 +11,13 @@ from typing import Any
 
 from engine.errors import EngineError, FileError, InputError
 from engine.summaries import Finding, LayerError, LayerSummary
-from rknn_tui.dialogue import Notice, Question, Reply, counted, first_sample, notice_of
-from rknn_tui.facts import Facts
-from rknn_tui.job import Job
-from rknn_tui.layer_values import LayerValues
-from rknn_tui.paths import absolute, exists, is_file, is_folder, typed_path
-from rknn_tui.searches import parse_wish
-from rknn_tui.workbench import Workbench
+from rknn_tui.bench.dialogue import Notice, Question, Reply, counted, first_sample, notice_of
+from rknn_tui.bench.facts import Facts
+from rknn_tui.bench.job import Job
+from rknn_tui.bench.paths import absolute, exists, is_file, is_folder, typed_path
+from rknn_tui.bench.searches import parse_wish
+from rknn_tui.bench.workbench import Workbench
+from rknn_tui.graph.layer_values import LayerValues
 
 WISH = "0.999"
 
@@ -127,7 +127,7 @@ class TuningBench(Workbench):
             return refusal
         if self.dataset is None:
             return self.ask_dataset("tune")
-        text = "search until the worst output's cosine is (then, if you like: cost 0.2  layers 8  int16):"
+        text = "search until the worst cosine is  (may follow: cost 0.2  layers 8  int16):"
         return Question("tune", text, WISH, paths=False)
 
     def preview_candidate(self, index: int) -> Reply:
@@ -210,7 +210,8 @@ class TuningBench(Workbench):
         def saved(files: list[str]) -> None:
             names = ", ".join(Path(name).name for name in files)
             self.cfg_saved(path)
-            self.told(Notice(f"saved {path} ({names}): rknn-tui build builds from them"))
+            folder = Path(path).resolve().parent
+            self.told(Notice(f"saved {names} in {folder}: rknn-tui build builds from them"))
 
         self.text.save(path, saved, overwrite=overwrite)
         return None

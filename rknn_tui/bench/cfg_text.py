@@ -12,10 +12,10 @@ from engine.errors import Cancelled, EngineError
 from engine.history import EditState
 from engine.host_protocol import EngineDiedError
 from engine.summaries import LARGEST_TEXT, CfgReading, Fault
-from rknn_tui.calls import Calls
-from rknn_tui.dialogue import Notice, Question, Reply, notice_of
-from rknn_tui.editing import Editing, edit_changes
-from rknn_tui.kept import LeftText
+from rknn_tui.bench.calls import Calls
+from rknn_tui.bench.dialogue import Notice, Question, Reply, notice_of
+from rknn_tui.bench.editing import Editing, edit_changes
+from rknn_tui.bench.kept import LeftText
 
 Then = Callable[[], object]
 RECOVERY = "recovery"

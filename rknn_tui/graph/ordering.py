@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from engine.summaries import LayerSummary
-from rknn_tui.layer_cells import with_precision
-from rknn_tui.layer_values import NOTHING, LayerValues
+from rknn_tui.graph.layer_cells import with_precision
+from rknn_tui.graph.layer_values import NOTHING, LayerValues
 
 _Numbers = Callable[[LayerValues], float]
 _Words = Callable[[LayerSummary, LayerValues], "str | int"]

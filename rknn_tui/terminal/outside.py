@@ -13,7 +13,7 @@ from textual.app import App, SuspendNotSupported
 from engine.errors import FileError
 from engine.files.writing import replacing
 from engine.summaries import LARGEST_TEXT
-from rknn_tui.dialogue import Notice
+from rknn_tui.bench.dialogue import Notice
 
 
 def edit_outside(app: App[Any], command: str, name: str, text: str) -> tuple[str, str] | Notice:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rknn_tui.cfg_lines import pieces_of
 from rknn_tui.pieces import Line
 from rknn_tui.symbols import Symbols, drawable, fit
-from rknn_tui.text_cells import Cell, cells_of, padded, width_of
+from rknn_tui.text.cfg_lines import pieces_of
+from rknn_tui.text.text_cells import Cell, cells_of, padded, width_of
 
 GUTTER = 2
 """Cells before the text: `!` before a line with a fault, and the cursor's line while the keys go elsewhere."""

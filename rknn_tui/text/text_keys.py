@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from rknn_tui.text_buffer import Place, TextBuffer
+from rknn_tui.text.text_buffer import Place, TextBuffer
 
 INDENT = 4
 """What the toolkit indents a cfg by."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from rknn_tui.bars import digits
-from rknn_tui.dialogue import Notice, Reply, counted
-from rknn_tui.job import Job
+from rknn_tui.bench.dialogue import Notice, Reply, counted
+from rknn_tui.bench.job import Job
+from rknn_tui.graph.bars import digits
 
 if TYPE_CHECKING:
-    from rknn_tui.workbench import Workbench
+    from rknn_tui.bench.workbench import Workbench
 
 
 def outcome(bench: Workbench, job: Job, value: Any) -> list[Reply]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from engine.summaries import LayerSummary
-from rknn_tui.blocks import Block, find_blocks
-from rknn_tui.lanes import Lanes, greedy_order, layout
+from rknn_tui.graph.blocks import Block, find_blocks
+from rknn_tui.graph.lanes import Lanes, greedy_order, layout
 
 ORDERS = ("file", "greedy")
 """Rows as the model runs its layers, or so that few values are live at a time."""
