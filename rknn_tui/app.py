@@ -23,10 +23,10 @@ from engine.host_client import EngineHost
 from engine.host_protocol import EngineDiedError
 from rknn_tui import keymap, palette, settings, symbols
 from rknn_tui.actions import ACTIONS, BY_ID
+from rknn_tui.bench.bench import Bench
 from rknn_tui.bench.dialogue import Notice, Question, Reply, counted, notice_of
 from rknn_tui.bench.paths import typed_path
 from rknn_tui.bench.runs import Run
-from rknn_tui.bench.whole import Bench
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
 from rknn_tui.pieces import Line
 from rknn_tui.screens.base import WorkScreen

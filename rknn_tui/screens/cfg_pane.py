@@ -16,7 +16,7 @@ from rknn_tui.symbols import drawable, fit
 from rknn_tui.terminal.outside import edit_outside
 
 if TYPE_CHECKING:
-    from rknn_tui.bench.whole import Bench
+    from rknn_tui.bench.bench import Bench
     from rknn_tui.widgets.cfg_editor import CfgEditor
     from rknn_tui.widgets.graph_view import GraphView
 

@@ -13,7 +13,7 @@ from rknn_tui.graph.bars import digits
 from rknn_tui.graph.layer_values import NOTHING
 
 if TYPE_CHECKING:
-    from rknn_tui.bench.whole import Bench
+    from rknn_tui.bench.bench import Bench
     from rknn_tui.widgets.graph_view import GraphView
 
 CHOICES = "n name  r row  t table  c cfg  l command line"

@@ -16,8 +16,8 @@ import pytest
 
 import rknn_tui
 from rknn_tui import adb
+from rknn_tui.bench.bench import Bench
 from rknn_tui.bench.job import Job
-from rknn_tui.bench.whole import Bench
 from rknn_tui.screens.base import WorkScreen
 from tests.rknn_tui.snapshot import FOLDER, UPDATE, differs, how_to_accept, picture
 from tests.rknn_tui.test_app import keep_settings
