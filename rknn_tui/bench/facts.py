@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.errors import Cancelled, EngineError
 from engine.history import EditState
-from engine.summaries import LayerFacts
+from engine.summaries import LayerFacts, Quality
 from rknn_tui.bench.calls import Calls
 from rknn_tui.bench.editing import Editing
+
+
+def judged_words(quality: Quality | None, outputs: Sequence[str]) -> str:
+    """By what an output is judged where that is another tensor, as for a closing Sigmoid; '' for all other layers."""
+    parts = quality.parts if quality is not None else ()
+    found = next((part for part in parts if part.output in outputs and part.tensor not in outputs), None)
+    return f"the output is judged by `{found.tensor}`" if found is not None else ""
 
 
 class Facts:

@@ -1,4 +1,4 @@
-"""The model on the bench: its settings, what was built and measured, and the one job that runs; no screen in sight."""
+"""The model on the bench: its settings, what was built and measured of it; no screen in sight."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from engine.errors import Cancelled, DatasetError, EngineError, FileError
 from engine.history import EditState
@@ -15,49 +15,23 @@ from engine.host_client import EngineHost
 from engine.host_protocol import EngineDiedError
 from engine.summaries import AccuracyReport, BuildSummary, CfgReading, LiveState, ModelSummary
 from engine.targets import TARGETS
-from rknn_tui.bench.calls import Calls, EndHearer, ProgressHearer
+from rknn_tui.bench.calls import EndHearer, ProgressHearer
 from rknn_tui.bench.cfg_text import RECOVERY, CfgText
 from rknn_tui.bench.dialogue import Notice, Question, Reply, counted, first_sample, notice_of, parse_sizes, split_paths
 from rknn_tui.bench.editing import Editing
+from rknn_tui.bench.engine_jobs import EngineJobs
 from rknn_tui.bench.job import Job
 from rknn_tui.bench.kept import Kept
 from rknn_tui.bench.outcomes import outcome
 from rknn_tui.bench.paths import exists, is_file, is_folder, typed_path
-from rknn_tui.bench.runs import Run
 from rknn_tui.bench.searches import Searches
-from rknn_tui.graph.layer_values import LayerValues
 from rknn_tui.keymap import DEFAULT, Keymap
 from rknn_tui.settings import Settings
 
 SECONDS_BEFORE_CANCEL_ASKS = 60.0
 
 
-class View(Protocol):
-    """Where what happens on the bench is shown."""
-
-    def values_changed(self, changes: Mapping[str, LayerValues]) -> object:
-        """The rows of some layers show something else now."""
-
-    def edits_changed(self, step: str) -> object:
-        """Other edits are in force."""
-
-    def text_changed(self) -> object:
-        """The cfg's text is another now, and not because someone typed there."""
-
-    def told(self, reply: Reply) -> object:
-        """There is something to say or to ask."""
-
-    def show_layer_row(self, name: str) -> bool:
-        """Put the cursor on a layer; False where there is none of that name."""
-
-    def compare_with(self, side: str, run: Run) -> object:
-        """A state was evaluated for one side of the comparison."""
-
-    def job_ended(self, value: Any, replies: list[Reply]) -> object:
-        """A request of the job ended with `value`; there may be things to say or to ask, the most important last."""
-
-
-class Workbench:
+class Workbench(EngineJobs):
     """Turns what the user wants into requests, and the engine's answers into state, notices and questions.
 
     `on_progress` and `on_end` are called in the reading thread; hand their arguments to `progressed` and `ended` in
@@ -75,13 +49,11 @@ class Workbench:
         keymap: Keymap = DEFAULT,
         settings: Settings | None = None,
     ) -> None:
-        self.host = host
+        super().__init__(host, on_progress, on_end)
         self.keymap = keymap
         self.settings = settings or Settings()
         self._key = keymap.shown
         self._log = log
-        self.view: View | None = None
-        self.calls = Calls(host, on_progress, on_end)
         self.editing = Editing(self.calls, self)
         self.text = CfgText(self.calls, self.editing, self)
         self.searches = Searches(self.calls, self.editing, self.told, self._key)
@@ -109,7 +81,7 @@ class Workbench:
         self.build: BuildSummary | None = None
         self.built_target = ""
         self.report: AccuracyReport | None = None
-        self.job: Job | None = None
+        self.job = None
         self.died: EngineDiedError | None = None
         self.editing.forget()
         self.text.forget()
@@ -361,7 +333,10 @@ class Workbench:
         self.job.progressed(stage, done, total)
         return True
 
-    def _ended(self, job: Job, value: Any, error: EngineError | None) -> list[Reply]:
+    def before_request(self) -> None:
+        self.editing.send_latest()
+
+    def ended(self, job: Job, value: Any, error: EngineError | None) -> list[Reply]:
         """Take in a request's end, start the job's next step, and return what to tell or ask."""
         if error is None:
             self._take(job, value)
@@ -465,56 +440,3 @@ class Workbench:
         return Notice(
             f"{self.job.name if self.job else 'a job'} is running: {self._key('cancel')} cancels it", "warning"
         )
-
-    def _start(self, name: str, *steps: tuple[str, dict[str, Any]]) -> Reply:
-        self.job = Job(name, list(steps))
-        self.job_begun(self.job)
-        self._next(self.job)
-        return None
-
-    def job_begun(self, job: Job) -> None:
-        """A job starts."""
-
-    def job_over(self, job: Job, state: str, message: str) -> None:
-        """A job ended: 'done', 'failed' or 'cancelled', and what it came to."""
-
-    def _next(self, job: Job) -> None:
-        job.method, job.params = job.steps.pop(0)
-        job.progressed("", 0, 0)
-
-        def answer(value: Any, error: EngineError | None) -> None:
-            if self.job is not job:
-                return
-            replies = self._ended(job, value, error)
-            if self.job is not job:
-                state = "done" if error is None else "cancelled" if isinstance(error, Cancelled) else "failed"
-                texts = [reply.text for reply in replies if isinstance(reply, (Notice, Question))]
-                # In a list the first line is seen: what it came to, before what else there is to know.
-                self.job_over(job, state, "\n".join(reversed(texts)))
-            if self.view is not None:
-                self.view.job_ended(value, replies)
-
-        self.editing.send_latest()
-        job.number = self.calls.start(job.method, job.params, answer)
-
-    # What editing, text and searches tell
-
-    def values_changed(self, changes: Mapping[str, LayerValues]) -> None:
-        """Pass on that rows changed."""
-        if self.view is not None:
-            self.view.values_changed(changes)
-
-    def edits_changed(self, step: str) -> None:
-        """Pass on that other edits are in force."""
-        if self.view is not None:
-            self.view.edits_changed(step)
-
-    def text_changed(self) -> None:
-        """Pass on that the cfg's text changed."""
-        if self.view is not None:
-            self.view.text_changed()
-
-    def told(self, reply: Reply) -> None:
-        """Pass on what is said or asked."""
-        if self.view is not None and reply is not None:
-            self.view.told(reply)

@@ -21,6 +21,15 @@ def test_the_app_loads_no_engine_internals() -> None:
 
 
 def test_what_the_app_draws_with_knows_no_widgets() -> None:
-    modules = ("actions", "bars", "columns", "completion", "dialogue", "filters", "keymap", "settings", "workbench")
-    for module in modules:
+    modules = (
+        "actions",
+        "completion",
+        "keymap",
+        "settings",
+        "graph.bars",
+        "graph.columns",
+        "graph.filters",
+        "graph.lanes",
+    )
+    for module in (*modules, "bench.dialogue", "bench.bench", "text.text_buffer"):
         assert loaded_by(f"rknn_tui.{module}", "textual", "textual.app") == set(), module
