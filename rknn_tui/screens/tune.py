@@ -16,6 +16,7 @@ from textual.widget import Widget
 
 from engine.summaries import ModelSummary
 from rknn_tui.bench.dialogue import Notice, Reply
+from rknn_tui.bench.facts import judged_words
 from rknn_tui.bench.runs import Run
 from rknn_tui.graph.layer_values import NOTHING, LayerValues
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
@@ -166,10 +167,13 @@ class TuneScreen(TuneActions):
         layer, bench, editing = self.graph.current, self.bench, self.bench.editing
         if layer is None:
             return []
+        error = bench.error_of(layer.name)
+        judged = judged_words(editing.quality, layer.outputs)
+        converts = editing.words.get(layer.name, "") or (error.note if error is not None else "")
         return detail_lines(
             layer,
             self.graph.by_name,
-            bench.error_of(layer.name),
+            error,
             width,
             height,
             self.symbols,
@@ -177,7 +181,7 @@ class TuneScreen(TuneActions):
             values=self.graph.values.get(layer.name, NOTHING),
             around=self.graph.values,
             facts=bench.facts.of(layer.name),
-            words=editing.words.get(layer.name, ""),
+            words="; ".join(filter(None, (judged, converts))),
             block=block.name if (block := self.graph.around) is not None else "",
             folded=block.size if (block := self.graph.block) is not None else 0,
             saved=editing.saved_precision(layer),

@@ -17,9 +17,11 @@ from engine.summaries import (
     LayerFacts,
     LayerSummary,
     PartError,
+    PartQuality,
     Quality,
     TensorFacts,
 )
+from rknn_tui.bench.facts import judged_words
 from rknn_tui.graph.layer_values import LayerValues
 from rknn_tui.symbols import ASCII, UNICODE, Symbols
 from rknn_tui.widgets.layer_detail import detail_lines
@@ -297,3 +299,10 @@ def test_any_layer_fits(
         assert cell_len(shown) <= width
         assert shown.isprintable()
         assert symbols.unicode or shown.isascii()
+
+
+def test_an_output_that_is_judged_by_another_tensor_says_so() -> None:
+    parts = (PartQuality("y", "logits", "", 0.99, 0.98, 0.01), PartQuality("z", "z", "", 0.99, 0.98, 0.01))
+    quality = Quality(0.99, 0.98, 0.01, parts)
+    assert judged_words(quality, ("y",)) == "the output is judged by `logits`"
+    assert judged_words(quality, ("z",)) == judged_words(quality, ("elsewhere",)) == judged_words(None, ("y",)) == ""

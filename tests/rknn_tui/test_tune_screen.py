@@ -29,3 +29,19 @@ async def test_what_other_precisions_would_give_follows_edits_of_other_layers(
         await user.sees("detail", "outputs with ▶default 0.99656")
         await user.press("u")
         await user.sees("detail", "outputs with ▶default 0.99312")
+
+
+async def test_what_was_said_goes_when_a_person_goes_on_but_warnings_stay(
+    engine_command: list[str], model_folder: Path
+) -> None:
+    async with analysed(engine_command, model_folder) as user:
+        await user.press("W")
+        await user.sees("message", "worst by its")
+        await user.press("j")
+        assert "worst by its" in user.text("message"), "moves are no reason"
+        await user.press("f")
+        await user.until(lambda: not user.text("message").strip(), lambda: user.text("message"))
+        await user.press("g", *"jjjjjjjjj", "f")
+        await user.sees("message", "cannot be wished for")
+        await user.press("m")
+        assert "cannot be wished for" in user.text("message")
