@@ -95,7 +95,11 @@ class TuneScreen(TuneActions):
         self.app.tune_ready()
 
     def on_resize(self, event: events.Resize) -> None:
+        small = self.has_class("small")
         self._choose_layout(event.size)
+        if small and not self.has_class("small") and self.question is not None and self.question.typed:
+            # What is not seen has no focus.
+            self.call_after_refresh(self.prompt.focus)
         if self._composed:
             # The parts have their new sizes only after the layout that follows this event.
             self.call_after_refresh(self.show_all)
@@ -114,15 +118,21 @@ class TuneScreen(TuneActions):
 
     def show_all(self) -> None:
         """Bring every line up to date; only cells that changed are drawn."""
-        size, leave = self.app.size, self.keymap.shown("quit")
-        text = f"{size.width}x{size.height} is too small: {LEAST_WIDTH}x{LEAST_HEIGHT} needed, {leave} quits"
-        self.line("too-small").show([[(text, "text")]])
         self.show_header()
         self.show_status()
         self.show_detail()
         self.show_chart()
         self.show_cfg_title()
         self.show_message()
+
+    def show_message(self) -> None:
+        super().show_message()
+        size, key, question = self.app.size, self.keymap.shown, self.question
+        way_out = f"{key('quit')} quits" if question is None else f"{key_name(key('back'))} goes back"
+        text = f"{size.width}x{size.height} is too small: {LEAST_WIDTH}x{LEAST_HEIGHT} needed, {way_out}"
+        if question is not None and not question.typed:
+            text = " ".join(drawable(question.text.replace("\n", "  "), self.symbols).split())
+        self.line("too-small").show([[(text, "text")]])
 
     def show_header(self) -> None:
         """The columns' titles."""
