@@ -19,10 +19,12 @@ from rknn_tui.bench.dialogue import Notice, Reply
 from rknn_tui.bench.facts import judged_words
 from rknn_tui.bench.runs import Run
 from rknn_tui.graph.layer_values import NOTHING, LayerValues
+from rknn_tui.keymap import key_name
 from rknn_tui.messages import EngineEnded, StepEnded, StepProgressed
 from rknn_tui.pieces import Line, length
 from rknn_tui.screens.tune_actions import TuneActions
 from rknn_tui.status import job_line, key_line, status_line
+from rknn_tui.symbols import drawable
 from rknn_tui.widgets.chart import ChartView
 from rknn_tui.widgets.graph_view import GraphView
 from rknn_tui.widgets.layer_detail import detail_lines
