@@ -190,6 +190,8 @@ class GraphRows:
 
     def sort(self, places: Sequence[int] | None) -> None:
         """Show the layers in this order, or in that of the graph (None)."""
+        if places is self._sorted is None:
+            return
         self._sorted = places
         self._arrange()
 

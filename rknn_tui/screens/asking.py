@@ -82,6 +82,7 @@ class Asking(Screen[None]):
             self.focused_before = self.focused
             if reply.typed:
                 self.show_prompt(True)
+                self.prompt.typed = self._typed
                 self.prompt.set_text(reply.prefill)
                 self.prompt.focus()
             else:
@@ -146,9 +147,9 @@ class Asking(Screen[None]):
         if question is not None:
             self.tell(self.answered(question, event.value))
 
-    def on_input_changed(self, event: Input.Changed) -> None:
+    def _typed(self, text: str) -> None:
         if self.question is not None and self.question.typed:
-            self.typing(self.question, event.value)
+            self.typing(self.question, text)
 
     def answer_key(self, event: events.Key) -> None:
         """A key was pressed while something is asked."""

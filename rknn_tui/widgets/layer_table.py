@@ -71,7 +71,8 @@ class LayerTable(MarkedList):
     @property
     def layers_shown(self) -> int:
         """How many layers the rows stand for."""
-        return sum(last + 1 - first for first, last in self._rows.rows)
+        # Blocks fold only where no layer is left out.
+        return self.row_count if self._rows.filtered else len(self.table)
 
     def shown_layers(self) -> tuple[LayerSummary, ...]:
         """The layers that the rows stand for, from above to below."""

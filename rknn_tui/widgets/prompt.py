@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from textual.geometry import Size
+from textual.reactive import Reactive
 from textual.widgets import Input
 
 from rknn_tui.completion import complete
@@ -21,9 +25,17 @@ class Prompt(Input):
     }
     """
 
+    # Its place depends on no text: Textual would lay out the whole screen for every key.
+    virtual_size: Reactive[Size] = Reactive(Size(0, 0))
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, select_on_focus=False, compact=True)
         self.cursor_blink = False
+        self.typed: Callable[[str], object] = lambda text: None
+        """Hears of every change at once; the message `Changed` comes when the key was drawn already."""
+
+    def watch_value(self, value: str) -> None:
+        self.typed(value)
 
     def set_text(self, text: str) -> None:
         """Replace the text and put the cursor behind it."""
