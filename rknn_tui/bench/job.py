@@ -42,7 +42,7 @@ class Job:
         """The stage and how far it is: `calibrate 35%`."""
         if self.cancelling:
             return "cancelling"
-        share = f" {100 * self.done // self.total}%" if self.total > 0 else (f" {self.done}" if self.done else "")
+        share = f" {100 * self.done // self.total}%" if self.total > 0 else (f" {self.done} done" if self.done else "")
         return f"{self.stage or self.name}{share}"
 
     @property

@@ -58,7 +58,8 @@ class MarkedList(Widget):
         return max(self.size.height, 1)
 
     def move_to(self, row: int) -> None:
-        """Put the cursor on `row`, or the nearest there is, and scroll just far enough."""
+        """Put the cursor on `row`, or the nearest there is, and scroll just far enough; after a jump of more than a
+        page there are rows around it."""
         row = max(0, min(row, self.row_count - 1))
         if row == self.cursor:
             return
@@ -151,8 +152,9 @@ class MarkedList(Widget):
     def _scroll_into_sight(self) -> bool:
         """True when everything has to be drawn, since other rows came into sight."""
         last = max(self.row_count - self.page, 0)
-        top = min(max(self.top, self.cursor - self.page + 1), self.cursor, last)
-        top = max(top, 0)
+        near = self.top - self.page <= self.cursor < self.top + 2 * self.page
+        top = self.top if near else self.cursor - self.page // 3
+        top = max(min(max(top, self.cursor - self.page + 1), self.cursor, last), 0)
         if top == self.top:
             return False
         self.top = top

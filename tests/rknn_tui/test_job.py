@@ -50,3 +50,11 @@ def test_a_rough_time_is_never_too_short_and_fits_its_place(seconds: float) -> N
 def test_an_action_without_a_key_is_named_by_its_command() -> None:
     assert DEFAULT.shown("cancel") == "x"
     assert type(DEFAULT)({**DEFAULT.keys, "cancel": ()}).shown("cancel") == "'cancel'"
+
+
+def test_without_a_known_end_the_steps_are_counted() -> None:
+    job = Job("tune", [])
+    job.progressed("search", 0, 0)
+    assert job.progress == "search"
+    job.progressed("search", 5, 0)
+    assert job.progress == "search 5 done"

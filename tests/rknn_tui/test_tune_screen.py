@@ -45,3 +45,17 @@ async def test_what_was_said_goes_when_a_person_goes_on_but_warnings_stay(
         await user.sees("message", "cannot be wished for")
         await user.press("m")
         assert "cannot be wished for" in user.text("message")
+
+
+async def test_after_a_jump_there_are_rows_above_the_cursor(engine_command: list[str], model_folder: Path) -> None:
+    async with opened(engine_command, model_folder / "layers-200.onnx") as user:
+        graph = user.app.tune.graph
+        await user.press(*["j"] * (graph.page + 3))
+        assert graph.cursor == graph.top + graph.page - 1, "moves scroll just far enough"
+        graph.select_layer("/model.12/block.0/out_120")
+        assert graph.cursor == 120
+        assert graph.top < 120 < graph.top + graph.page - 1
+        await user.press("g")
+        assert (graph.cursor, graph.top) == (0, 0)
+        await user.press("G")
+        assert graph.top + graph.page == 200
