@@ -221,6 +221,8 @@ class TuneActions(CfgPane):
         return None if self.graph.next_bad(-1) else self._no_bad("above")
 
     def _no_bad(self, where: str) -> Notice:
+        if not self.bench.editing.ready:
+            return Notice(f"nothing is quantized yet: {self.keymap.shown('build_int8')} quantizes to int8", "warning")
         if self.bench.report is None:
             return Notice(f"no accuracy is known yet: {self.keymap.shown('analyse')} analyses")
         return Notice(f"no layer {where} has a cosine under {self.graph.limit:g}")

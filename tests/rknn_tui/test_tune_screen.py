@@ -59,3 +59,15 @@ async def test_after_a_jump_there_are_rows_above_the_cursor(engine_command: list
         assert (graph.cursor, graph.top) == (0, 0)
         await user.press("G")
         assert graph.top + graph.page == 200
+
+
+async def test_what_must_be_done_first_is_named(engine_command: list[str], model_folder: Path) -> None:
+    async with opened(engine_command, model_folder / "layers-40.onnx") as user:
+        await user.press("F")
+        await user.sees("message", "built float16")
+        await user.press("W")
+        await user.sees("message", "nothing is quantized yet: b quantizes to int8")
+        await user.press("b", "enter")
+        await user.sees("message", "built int8")
+        await user.press("W")
+        await user.sees("message", "no accuracy is known yet: a analyses")
