@@ -125,11 +125,15 @@ class Terminal:
         self.bytes += len(data)
         if self._framed and b"\x1b[?2026$p" in data:
             self.press(b"\x1b[?2026;2$y")
+        self.feed(data)
+        return data
+
+    def feed(self, data: bytes) -> None:
+        """Show what was written."""
         # The emulator knows no private modes with a '<' or '=', which only ask for other kinds of keys.
         self._stream.feed(
             data.replace(b"\x1b[>", b"\x1b[?").replace(b"\x1b[<", b"\x1b[?").replace(b"\x1b[=", b"\x1b[?")
         )
-        return data
 
     @property
     def text(self) -> str:
