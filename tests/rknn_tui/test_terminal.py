@@ -30,8 +30,8 @@ def terminals() -> Iterator[list[Terminal]]:
         terminal.close()
 
 
-def test_five_thousand_layers_cost_few_bytes_a_key_and_none_at_rest(terminals: list[Terminal]) -> None:
-    terminal = Terminal(scripted("layers-5000.onnx"))
+def test_five_thousand_layers_cost_few_bytes_a_key_and_none_at_rest(terminals: list[Terminal], tmp_path: Path) -> None:
+    terminal = Terminal(scripted(tmp_path / "layers-5000.onnx"))
     terminals.append(terminal)
     terminal.sees("5000 layers")
     terminal.read(0.5)
@@ -69,8 +69,8 @@ def test_a_running_job_costs_few_bytes(terminals: list[Terminal], tmp_path: Path
     assert 0 < len(shown) / 5 <= 150
 
 
-def test_no_color_means_no_colour_and_the_terminal_is_given_back(terminals: list[Terminal]) -> None:
-    terminal = Terminal(scripted("layers-30.onnx"), NO_COLOR="1")
+def test_no_color_means_no_colour_and_the_terminal_is_given_back(terminals: list[Terminal], tmp_path: Path) -> None:
+    terminal = Terminal(scripted(tmp_path / "layers-30.onnx"), NO_COLOR="1")
     terminals.append(terminal)
     screen = terminal.sees("30 layers")
     terminal.press(b"F")
@@ -87,14 +87,14 @@ def test_no_color_means_no_colour_and_the_terminal_is_given_back(terminals: list
     assert termios.tcgetattr(terminal.slave) == terminal.modes
 
 
-def test_a_terminal_without_utf8_gets_ascii_only(terminals: list[Terminal]) -> None:
-    terminal = Terminal(scripted("layers-30.onnx"), LANG="C", LC_ALL="C", PYTHONUTF8="1")
+def test_a_terminal_without_utf8_gets_ascii_only(terminals: list[Terminal], tmp_path: Path) -> None:
+    terminal = Terminal(scripted(tmp_path / "layers-30.onnx"), LANG="C", LC_ALL="C", PYTHONUTF8="1")
     terminals.append(terminal)
     assert terminal.sees("30 layers").isascii()
 
 
-def test_being_told_to_end_restores_the_terminal(terminals: list[Terminal]) -> None:
-    terminal = Terminal(scripted("layers-30.onnx"))
+def test_being_told_to_end_restores_the_terminal(terminals: list[Terminal], tmp_path: Path) -> None:
+    terminal = Terminal(scripted(tmp_path / "layers-30.onnx"))
     terminals.append(terminal)
     terminal.sees("30 layers")
     terminal.process.terminate()
@@ -123,8 +123,8 @@ def test_a_terminal_that_cannot_place_the_cursor_gets_a_message_rather_than_an_a
 
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps to see the engine's process")
-def test_a_lost_terminal_ends_the_app_and_its_engine(terminals: list[Terminal]) -> None:
-    terminal = Terminal(scripted("layers-30.onnx"))
+def test_a_lost_terminal_ends_the_app_and_its_engine(terminals: list[Terminal], tmp_path: Path) -> None:
+    terminal = Terminal(scripted(tmp_path / "layers-30.onnx"))
     terminals.append(terminal)
     terminal.sees("30 layers")
     engines = _children(terminal.process.pid)
