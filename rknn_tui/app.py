@@ -34,7 +34,7 @@ from rknn_tui.screens.choose import ChooseScreen, OpenScreen, PickScreen, Recent
 from rknn_tui.screens.tune import TuneScreen
 from rknn_tui.symbols import wrap
 from rknn_tui.terminal import crashes
-from rknn_tui.terminal.clipboard import LARGEST_FOR_TERMINALS, write_clip
+from rknn_tui.terminal.clipboard import LARGEST_FOR_TERMINALS, sendable, write_clip
 from rknn_tui.terminal.driver import driver_for
 from rknn_tui.terminal.hangup import leaving_when_told
 from rknn_tui.terminal.painting import Painter
@@ -347,7 +347,7 @@ class Workshop(App[int]):
         where = f"written to {path}" if path is not None else "its file cannot be written"
         if len(text) > LARGEST_FOR_TERMINALS:
             return Notice(f"{len(text)} characters {where}; too long for many terminals' clipboards")
-        self.copy_to_clipboard(text)
+        self.copy_to_clipboard(sendable(text))
         return Notice(f"sent to the terminal, and {where}")
 
     def next_theme(self) -> Reply:

@@ -7,7 +7,7 @@ import os
 import unicodedata
 from collections.abc import Mapping
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, get_character_cell_size, set_cell_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,10 @@ def fit(text: str, width: int, symbols: Symbols = UNICODE, *, keep_end: bool = F
         return set_cell_size(text, width - 1) + symbols.ellipsis
     if text.isascii():
         return symbols.ellipsis + text[len(text) - width + 1 :]
-    start = 0
+    start, cells = len(text), 0
+    while start and (cells := cells + get_character_cell_size(text[start - 1])) < width:
+        start -= 1
+    # Characters may take other room together than one by one.
     while cell_len(text[start:]) > width - 1:
         start += 1
     return (symbols.ellipsis + text[start:]) + " " * (width - 1 - cell_len(text[start:]))
@@ -138,8 +141,9 @@ def wrap(text: str, width: int) -> list[str]:
                 lines.append(line)
                 line = ""
             line = f"{line} {word}" if line else word
-            while cell_len(line) > width:
-                head = set_cell_size(line, max(width, 2)).rstrip()
+            while cell_len(line[: width + 1]) > width or cell_len(line) > width:
+                # Of the rest only as much as may fit, with what joins its characters.
+                head = set_cell_size(line[: 8 * max(width, 2)], max(width, 2)).rstrip()
                 lines.append(head)
                 line = line[max(len(head), 1) :]
         lines.append(line)

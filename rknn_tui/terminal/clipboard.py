@@ -46,12 +46,25 @@ def clip_file() -> Path:
     return (Path(given) if given.startswith("/") else Path.home() / ".cache") / "rknn-tui" / "clip.txt"
 
 
+def sendable(text: str) -> str:
+    """The text with a sign for what is in no encoding, such as an undecodable byte of a path."""
+    return text.encode(errors="replace").decode()
+
+
+def _encoded(text: str) -> bytes:
+    """The text's bytes, with undecodable ones of paths as they are."""
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode(errors="replace")
+
+
 def write_clip(text: str) -> Path | None:
     """Write the text to the file for it; None where that cannot be written."""
     path = clip_file()
     with contextlib.suppress(OSError, FileError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
-            file.write(text.encode(errors="surrogateescape"))
+            file.write(_encoded(text))
         return path
     return None
