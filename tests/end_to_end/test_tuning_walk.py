@@ -74,6 +74,12 @@ class Walk:
         rows = [row for row in self.terminal.screen.display if row.startswith("▶")]
         return rows[0] if rows else ""
 
+    @property
+    def precision(self) -> str:
+        """What the layer under the cursor computes in, as its row says."""
+        column = self.terminal.line(1).index("type")
+        return self.layer[column : column + 4].strip()
+
     def row(self, name: str) -> str:
         """The layer's row, '' where it is not in sight."""
         return next((row for row in self.terminal.screen.display if f" {name} " in row[:64]), "")
@@ -219,7 +225,7 @@ def timed(walk: Walk, key: str, precision: str) -> float:
     """Milliseconds from the key, which puts the layer under the cursor into a precision, to the measured cosine."""
     begun = time.perf_counter()
     walk.press(key)
-    walk.until(lambda: f" {precision} " in walk.layer and walk.cosine is not None, "the measured cosine")
+    walk.until(lambda: walk.precision == precision and walk.cosine is not None, "the measured cosine")
     return (time.perf_counter() - begun) * 1000
 
 
