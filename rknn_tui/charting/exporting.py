@@ -31,5 +31,5 @@ def export(chart: Chart, folder: str | Path, stem: str, symbols: Symbols = UNICO
     paths = tuple(Path(folder) / f"{stem}.{chart.id}.{suffix}" for suffix in ("txt", "csv"))
     for path, text in zip(paths, ("".join(f"{line}\n" for line in lines), as_csv(chart)), strict=True):
         with replacing(path) as file:
-            file.write(text.encode())
+            file.write(text.encode(errors="replace"))
     return paths[0], paths[1]

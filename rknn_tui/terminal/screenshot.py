@@ -23,5 +23,6 @@ def write_screenshot(app: App[Any], title: str, folder: Path) -> Path:
     name = re.sub(r"[^\w.-]", "_", title)
     path = folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.svg"
     with replacing(path) as file:
-        file.write(svg.encode())
+        # The name of a model's file may hold undecodable bytes.
+        file.write(svg.encode(errors="replace"))
     return path
