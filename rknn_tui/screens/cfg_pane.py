@@ -85,6 +85,8 @@ class CfgPane(Asking):
 
             self._editor = CfgEditor(self.palette, self.symbols, id="editor")
             self.query_one("#cfg").mount(self._editor)
+        # A graph that has the whole screen gives the text its place.
+        self.remove_class("whole-graph")
         self.add_class("editing")
         self.relayout()
         self.bench.text.bring_up_to_date(self._show_text_of_layer)

@@ -133,3 +133,14 @@ async def test_a_mistake_is_not_saved_unasked_however_soon(engine_command: list[
         await user.press("n")
         await user.until(lambda: user.app.tune.editing_text)
         assert saved.read_text() == before
+
+
+async def test_the_text_is_seen_although_the_graph_had_the_whole_screen(
+    engine_command: list[str], model_folder: Path
+) -> None:
+    async with editing(engine_command, model_folder) as user:
+        await user.press("escape", "+", "c")
+        await user.until(lambda: user.app.tune.editing_text)
+        editor = user.app.tune.editor
+        assert editor is not None
+        await user.until(lambda: editor.size.height > 10, lambda: str(editor.size))
