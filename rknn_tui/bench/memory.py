@@ -208,7 +208,8 @@ class Memory:
         self._found = None
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.when))
         kept = dataclasses.replace(found.kept, makers=bench.editing.makers)
-        edits = counted(kept.edits, "edit") + (" and the cfg's text" if found.kept.text is not None else "")
+        text = " and the cfg's text" if kept.text is not None else ""
+        edits = counted(kept.edits, "edit") + text if kept.edits else "changes of the cfg's text"
         other = "" if found.same_model else ", of another version of the model"
         biases = "; biases that a search corrected are gone" if found.kept.state.biases else ""
         bench.take_back(f"unsaved edits of {when}", found.kept)

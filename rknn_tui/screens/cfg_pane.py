@@ -110,6 +110,9 @@ class CfgPane(Asking):
     def focus_editor(self) -> None:
         """Keys are typed into the cfg from now on."""
         if self.editor is not None and self.has_class("editing"):
+            if self.has_class("whole-graph"):
+                self.remove_class("whole-graph")
+                self.relayout()
             self.set_focus(self.editor)
             self.show_status()
             self.show_cfg_title()
@@ -126,6 +129,9 @@ class CfgPane(Asking):
             self.set_focus(None)
             if not self.has_class("wide"):
                 self._hide_editor()
+            elif self.has_class("whole-cfg"):
+                self.remove_class("whole-cfg")
+                self.relayout()
         else:
             self.focus_editor()
         self.show_status()
@@ -133,10 +139,7 @@ class CfgPane(Asking):
         return None
 
     def do_maximise(self) -> Reply:
-        if self.has_class("editing"):
-            self.toggle_class("whole-cfg")
-        else:
-            self.toggle_class("whole-graph")
+        self.toggle_class("whole-cfg" if self.editing_text else "whole-graph")
         self.relayout()
         return None
 

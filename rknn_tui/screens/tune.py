@@ -105,6 +105,9 @@ class TuneScreen(TuneActions):
         if self._composed:
             # The parts have their new sizes only after the layout that follows this event.
             self.call_after_refresh(self.show_all)
+            if self.question is None and self.has_class("editing") and not self.has_class("wide"):
+                # There is no more room for both: keys are for the pane that is left.
+                self.call_after_refresh(self.focus_editor)
 
     def on_screen_resume(self) -> None:
         if self._composed:

@@ -144,3 +144,24 @@ async def test_the_text_is_seen_although_the_graph_had_the_whole_screen(
         editor = user.app.tune.editor
         assert editor is not None
         await user.until(lambda: editor.size.height > 10, lambda: str(editor.size))
+
+
+async def test_keys_are_for_a_pane_that_is_seen_whatever_the_size(
+    engine_command: list[str], model_folder: Path
+) -> None:
+    async with editing(engine_command, model_folder, (160, 40)) as user:
+        tune = user.app.tune
+        await user.press("escape")
+        assert not tune.editing_text
+        await user.pilot.resize_terminal(80, 24)
+        await user.until(lambda: tune.editing_text)
+        await user.pilot.resize_terminal(160, 40)
+        await user.press("escape", "+")
+        await user.until(lambda: tune.graph.size.width == 160)
+        await user.press("tab")
+        await user.until(lambda: tune.editing_text and tune.graph.size.width < 120)
+        assert tune.editor is not None and tune.editor.size.width > 40
+        tune.do_maximise()
+        await user.until(lambda: tune.editor is not None and tune.editor.size.width == 160)
+        await user.press("escape")
+        await user.until(lambda: not tune.editing_text and tune.graph.size.width > 40)
