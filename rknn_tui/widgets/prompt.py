@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rich.text import Text
 from textual.geometry import Size
 from textual.reactive import Reactive
 from textual.widgets import Input
 
 from rknn_tui.completion import complete
+from rknn_tui.symbols import drawable
 
 
 class Prompt(Input):
@@ -33,6 +35,11 @@ class Prompt(Input):
         self.cursor_blink = False
         self.typed: Callable[[str], object] = lambda text: None
         """Hears of every change at once; the message `Changed` comes when the key was drawn already."""
+
+    @property
+    def _value(self) -> Text:
+        # A path may hold any character, and one that controls the terminal would do so.
+        return Text("".join(map(drawable, self.value)), no_wrap=True, overflow="ignore", end="")
 
     def watch_value(self, value: str) -> None:
         self.typed(value)
