@@ -15,13 +15,13 @@ REST = 0.9
 DOWN, UP, PAGE_DOWN, PAGE_UP, ESCAPE = "j", "k", "\x1b[6~", "\x1b[5~", "\x1b"
 
 
-def start_graph(folder: Path, name: str = "graph-5000.onnx") -> Terminal:
+def start_graph(folder: Path, name: str = "graph-5000.onnx", **environment: str | None) -> Terminal:
     """The app on a made-up model, with the scripted engine."""
     (folder / "dataset.txt").write_text("sample.npy\n")
-    return Terminal(scripted(folder / name), framed=True, **_environment(folder))
+    return Terminal(scripted(folder / name), framed=True, **{**_environment(folder), **environment})
 
 
-def start_det(folder: Path) -> Terminal:
+def start_det(folder: Path, **environment: str | None) -> Terminal:
     """The app on a real model with 20 photos to calibrate with, and the real engine."""
     name = "ch_PP-OCRv4_det_infer"
     model = shutil.copy(FOLDER / "onnx" / name / f"{name}.onnx", folder / "det.onnx")
@@ -29,7 +29,8 @@ def start_det(folder: Path) -> Terminal:
     dataset.write_text("".join(f'"{path}"\n' for path in sorted((FOLDER / "photos").glob("*.jpg"))))
     middle = "127.5,127.5,127.5"
     words = ("--input-size", "1,3,480,480", "--mean", middle, "--std", middle, "--target", "rk3588")
-    return Terminal(real(model, *words, "--dataset", dataset), framed=True, **_environment(folder))
+    command = real(model, *words, "--dataset", dataset)
+    return Terminal(command, framed=True, **{**_environment(folder), **environment})
 
 
 def _environment(folder: Path) -> dict[str, str | None]:
