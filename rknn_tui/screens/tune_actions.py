@@ -173,7 +173,7 @@ class TuneActions(CfgPane):
         return self.bench.editing.set_precision(self.graph.selection(), precision)
 
     def do_set_where(self) -> Reply:
-        text = "put layers into a precision, such as:  op:conv cos<.99 float16   (int8 int16 float16 default)"
+        text = "set layers by a filter:  op:conv cos<.99 float16  (or int8, int16, default)"
         return Question("set_where", text, paths=False)
 
     def do_range(self) -> Reply:
