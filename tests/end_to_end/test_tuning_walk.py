@@ -110,7 +110,8 @@ def walks() -> Iterator[list[Walk]]:
         walk.terminal.close()
 
 
-@pytest.mark.parametrize("size", [(80, 24), pytest.param((200, 50), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(80, 24), (200, 50)])
 def test_a_detector_is_repaired_in_the_terminal_and_built_headless(
     folder: Path, walks: list[Walk], size: tuple[int, int], capsys: pytest.CaptureFixture[str]
 ) -> None:

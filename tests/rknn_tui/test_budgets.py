@@ -51,6 +51,12 @@ class Workbench:
         """All that keys cause, until nothing follows."""
         return self.terminal.answer_to(keys, quiet)
 
+    def cost_of_change(self, key: str) -> bytes:
+        """All that a change causes: what it shows at once, what the engine then measures, and the details."""
+        terminal = self.terminal
+        found = terminal.answer_to(key, 0.3)
+        return found + terminal.waits(lambda: "~" not in terminal.line(0), "new numbers") + terminal.read(1.2)
+
 
 @pytest.fixture(scope="module")
 def on_graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
@@ -86,7 +92,7 @@ def on_det_at_home(on_det: Workbench) -> Workbench:
     return on_det
 
 
-@pytest.fixture(params=["graph", pytest.param("det", marks=needs_zoo)])
+@pytest.fixture(params=["graph", pytest.param("det", marks=[needs_zoo, pytest.mark.slow])])
 def bench(request: pytest.FixtureRequest) -> Workbench:
     one: Workbench = request.getfixturevalue(f"on_{request.param}")
     go_home(one.terminal)
@@ -129,13 +135,13 @@ def test_a_changed_precision_with_all_numbers_that_follow(bench: Workbench) -> N
     bench.cost(DOWN * 2)
     # The first change brings keys to the key line that can be pressed now.
     for key, what in (("f", "float16"), ("u", "undo"), ("\x12", "redo"), (" ", "next precision"), ("d", "default")):
-        within(CHANGE, bench.cost(key, 1.2), what)
+        within(CHANGE, bench.cost_of_change(key), what)
 
 
 def test_a_change_after_a_message_was_closed(bench: Workbench) -> None:
     bench.cost(DOWN + ESCAPE)
-    within(CHANGE, bench.cost("f", 1.2), "float16")
-    within(CHANGE, bench.cost("u", 1.2), "undo, with a message")
+    within(CHANGE, bench.cost_of_change("f"), "float16")
+    within(CHANGE, bench.cost_of_change("u"), "undo, with a message")
 
 
 def test_a_changed_precision_of_twenty_layers(bench: Workbench) -> None:
@@ -144,9 +150,10 @@ def test_a_changed_precision_of_twenty_layers(bench: Workbench) -> None:
         bench.terminal.read(0.05)
     bench.cost("g")
     for key, what in (("f", "float16"), ("u", "undo")):
-        within(CHANGE, bench.cost(key, 1.2), f"{what} for twenty layers")
+        within(CHANGE, bench.cost_of_change(key), f"{what} for twenty layers")
 
 
+@pytest.mark.slow
 def test_keys_that_wait_are_drawn_together(graph: Workbench) -> None:
     # A machine that is busy elsewhere can part what comes at once: the best of three tells what the app does.
     least = min(len(frames(graph.terminal.answer_to(DOWN * 30, 0.2))) for _ in range(3))
@@ -197,11 +204,11 @@ def _lean(bench: Workbench) -> None:
 
 SCREENS = {"the tune screen": "jf", "charts": "2", "devices": "3", "jobs": "4", "comparison": "5"}
 SCREENS |= {"candidates": "T", "findings": "L", "the cfg": "c", "the prompt": "/"}
-SECONDS = pytest.mark.parametrize("seconds", [5, pytest.param(30, marks=pytest.mark.slow)])
+SECONDS = 30
 
 
-@SECONDS
-def test_rest_costs_nothing_on_any_screen(seconds: int, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_rest_costs_nothing_on_any_screen(tmp_path: Path) -> None:
     terminals: dict[str, Terminal] = {}
     try:
         for screen in SCREENS:
@@ -220,7 +227,7 @@ def test_rest_costs_nothing_on_any_screen(seconds: int, tmp_path: Path) -> None:
         time.sleep(4)
         for terminal in terminals.values():
             terminal.read(1.0)
-        time.sleep(seconds)
+        time.sleep(SECONDS)
         assert {screen: readable(terminal.read(0.0)) for screen, terminal in terminals.items()} == dict.fromkeys(
             SCREENS, ""
         )
@@ -229,12 +236,12 @@ def test_rest_costs_nothing_on_any_screen(seconds: int, tmp_path: Path) -> None:
             terminal.close()
 
 
-@SECONDS
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", ["jf", "jfc"], ids=["after an edit", "with the cfg open"])
 @needs_zoo
-def test_rest_costs_nothing_on_a_real_model(on_det_at_home: Workbench, keys: str, seconds: int) -> None:
+def test_rest_costs_nothing_on_a_real_model(on_det_at_home: Workbench, keys: str) -> None:
     on_det_at_home.cost(keys, 2.0)
-    silent = on_det_at_home.terminal.read_for(seconds)
+    silent = on_det_at_home.terminal.read_for(SECONDS)
     assert silent == b"", readable(silent)
     on_det_at_home.cost("\tu" if "c" in keys else "u")
 
@@ -245,6 +252,7 @@ def test_every_screen_is_at_most_a_page(graph: Workbench) -> None:
         within(PAGE, graph.cost("1", PAUSE), "back")
 
 
+@pytest.mark.slow
 def test_what_was_drawn_in_pieces_is_what_a_whole_paint_shows(graph: Workbench) -> None:
     keys = (PAGE_DOWN, "f", DOWN, "m", DOWN, "m", "8", "u", "U", "Z", DOWN, "z", "Z", "/conv\r", DOWN, ESCAPE, "4", "1")
     keys += ("v", "v", "sc", "I", "sg", "2", "1", "c", "\t", "g", "G", "V", UP, UP, "V", "U")
@@ -259,6 +267,7 @@ def test_what_was_drawn_in_pieces_is_what_a_whole_paint_shows(graph: Workbench) 
     assert graph.terminal.look == seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "shows"), [("steady", "calibrate"), ("long", "search")], ids=["build", "search"])
 def test_a_running_job(model: str, shows: str, tmp_path: Path) -> None:
     terminal = start_graph(tmp_path, f"graph-5000-{model}.onnx")
@@ -285,6 +294,7 @@ def search(terminal: Terminal) -> None:
     terminal.type("0.9999")
 
 
+@pytest.mark.slow
 @needs_zoo
 def test_a_search_on_a_real_model(on_det_at_home: Workbench) -> None:
     terminal = on_det_at_home.terminal

@@ -99,7 +99,7 @@ def test_the_headless_commands_take_the_file_as_their_config(model: Path) -> Non
 
 def test_without_a_file_it_is_empty_and_yaml_is_not_loaded(model: Path) -> None:
     assert load(model) == (Project(), [])
-    code = f"import sys; from rknn_tui import project; project.load({str(model)!r}); print('yaml' in sys.modules)"
+    code = f"import sys; from rknn_tui.bench import project; project.load({str(model)!r}); print('yaml' in sys.modules)"
     root = Path(project.__file__).parents[1]
     run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"
