@@ -97,11 +97,11 @@ async def test_models_opened_before_are_offered_or_those_of_this_folder(
     def opener(app: StandIn) -> OpenScreen:
         return OpenScreen(app.palette, app.symbols)
 
-    async with shown(opener) as user:
+    async with shown(opener, size=(200, 50)) as user:
         assert listed(user) == ["images/", "model.onnx"]
         assert "or choose a file" in user.text("title")
     settings.remember_file(str(folder / "model.onnx"))
-    async with shown(opener) as user:
+    async with shown(opener, size=(200, 50)) as user:
         assert listed(user) == [str(folder / "model.onnx")]
         assert "or choose one opened before" in user.text("title")
         await user.press("enter")
