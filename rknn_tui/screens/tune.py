@@ -67,6 +67,7 @@ class TuneScreen(TuneActions):
         self._complete = ""
         self._shown_path = ""
         self._shown: ModelSummary | None = None
+        self._detailed = ""
 
     def compose(self) -> ComposeResult:
         settings = self.app.settings
@@ -160,8 +161,9 @@ class TuneScreen(TuneActions):
 
     def show_detail(self) -> None:
         """The strip about the layer under the cursor."""
-        area = self.line("detail")
+        area, layer = self.line("detail"), self.graph.current
         seen = area.display and area.size.width
+        self._detailed = layer.name if layer is not None else ""
         area.show(self._detail(area.size.width, area.size.height) if seen else [])
 
     def show_chart(self) -> None:
@@ -225,7 +227,7 @@ class TuneScreen(TuneActions):
             return
         # Drawn once, with the facts, where they come within a moment.
         asked = bench.facts.ask(layer.name, lambda: self._know_more(layer.name))
-        if not asked or bench.editing.pending:
+        if not asked or (bench.editing.pending and layer.name != self._detailed):
             self.show_detail()
         self.follow_in_text(layer)
         if self._measures:
