@@ -115,8 +115,10 @@ class Terminal:
         return data
 
     def answer_to(self, keys: bytes | str, quiet: float, most: float = 20.0) -> bytes:
-        """What is written after keys were pressed, until nothing came for `quiet` seconds."""
+        """What is written after keys that have an answer, until nothing came for `quiet` seconds."""
         self.press(keys)
+        # However busy the machine is: what is slow is no silence.
+        assert select.select([self.master], [], [], most)[0], f"{keys!r} was not answered:\n{self.text}"
         return self.read(quiet, most)
 
     def take(self) -> bytes:

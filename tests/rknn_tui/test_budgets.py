@@ -259,7 +259,8 @@ def test_what_was_drawn_in_pieces_is_what_a_whole_paint_shows(graph: Workbench) 
     for key in keys:
         graph.terminal.press(key)
         graph.terminal.read(0.15)
-    graph.terminal.read(1.2)
+    # The first key after a message closes that.
+    graph.cost(DOWN, 1.2)
     seen, before = graph.terminal.look, graph.terminal.bytes
     graph.terminal.press("\x1b[15~")  # F5
     graph.terminal.waits(lambda: graph.terminal.bytes > before + 500, "a whole paint")
