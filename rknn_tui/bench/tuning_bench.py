@@ -29,6 +29,7 @@ class TuningBench(Workbench):
         super().__init__(*arguments, **named)
         self.facts = Facts(self.calls, self.editing)
         self.read_only = False
+        self._to_build: tuple[dict[str, Any], str] = {}, ""
 
     # What is known
 
@@ -159,6 +160,13 @@ class TuningBench(Workbench):
         text = f"range of {row}: smallest and largest value, or nothing for the built one"
         return Question("range", text, prefill, subject=row, paths=False)
 
+    def _build(self, params: dict[str, Any], name: str) -> Reply:
+        if self.text.typed_at_all and self.text.unsaved and params["do_quantization"]:
+            self._to_build = params, name
+            text = "the cfg was changed by hand and is not saved. Building begins another one, with its precisions alone"
+            return Question("rebuild", f"{text}. y builds, other keys keep it", confirm=True)
+        return super()._build(params, name)
+
     def undo(self) -> Reply:
         """Take the last change back, of the graph or of the text."""
         self.text.settle()
@@ -242,6 +250,8 @@ class TuningBench(Workbench):
 
     def _answer(self, question: Question, text: str) -> Reply:
         topic = question.topic
+        if topic == "rebuild":
+            return super()._build(*self._to_build)
         if topic == "tune":
             wish = parse_wish(text or WISH)
             self.tune_asked(wish)

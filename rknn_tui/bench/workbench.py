@@ -120,6 +120,7 @@ class Workbench(EngineJobs):
             # What was edited comes back with its model, as after a start.
             self.kept = self._built_with = None
             self._forget()
+        self._keep_edits()
         self.path = path
         self.opening(path)
         refusal = self._restart() if gone else self._load()
@@ -141,6 +142,7 @@ class Workbench(EngineJobs):
         """A package was written."""
 
     def _load(self) -> Reply:
+        self._keep_edits()
         self._forget()
         settings = ("configure", {"config": self.config, "reset": True})
         path = Path(self.path)
@@ -396,6 +398,9 @@ class Workbench(EngineJobs):
                 self.searches.trace(self.analysed, told=False)
 
     def _begin_edits(self, summary: ModelSummary) -> None:
+        if summary.built == "float16":
+            # It has none: they wait for the next one that has.
+            self._keep_edits()
         self.text.forget()
         self.searches.forget()
         self.editing.begin(summary)
