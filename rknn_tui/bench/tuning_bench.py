@@ -163,7 +163,9 @@ class TuningBench(Workbench):
     def _build(self, params: dict[str, Any], name: str) -> Reply:
         if self.text.typed_at_all and self.text.unsaved and params["do_quantization"]:
             self._to_build = params, name
-            text = "the cfg was changed by hand and is not saved. Building begins another one, with its precisions alone"
+            text = (
+                "the cfg was changed by hand and is not saved. Building begins another one, with its precisions alone"
+            )
             return Question("rebuild", f"{text}. y builds, other keys keep it", confirm=True)
         return super()._build(params, name)
 
@@ -218,8 +220,11 @@ class TuningBench(Workbench):
         def saved(files: list[str]) -> None:
             names = ", ".join(Path(name).name for name in files)
             self.cfg_saved(path)
-            folder = Path(path).resolve().parent
-            self.told(Notice(f"saved {names} in {folder}: rknn-tui build builds from them"))
+            text = f"saved {names} in {Path(path).resolve().parent}"
+            if self.text.faults:
+                self.told(Notice(f"{text}, with its faults: nothing is built from it until they are mended", "warning"))
+            else:
+                self.told(Notice(f"{text}: rknn-tui build builds from them"))
 
         self.text.save(path, saved, overwrite=overwrite)
         return None

@@ -133,6 +133,11 @@ async def test_a_mistake_is_not_saved_unasked_however_soon(engine_command: list[
         await user.press("n")
         await user.until(lambda: user.app.tune.editing_text)
         assert saved.read_text() == before
+        await user.press("ctrl+s")
+        await user.sees("message", "y saves it all the same")
+        await user.confirm()
+        await user.sees("message", "with its faults")
+        assert "nothing: int8" in saved.read_text()
 
 
 async def test_the_text_is_seen_although_the_graph_had_the_whole_screen(
