@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.summaries import CfgReading, Finding, LayerFacts, LayerSummary, LiveState, SourceMap, TuneReport
-from rknn_tui.bench.dialogue import Notice, Question, Reply, notice_of
+from rknn_tui.bench.dialogue import Notice, Question, Reply, counted, notice_of
 from rknn_tui.bench.job import Job
 from rknn_tui.bench.job_records import CANCELLED, RUNNING, WAITING, JobRecord
 from rknn_tui.bench.memory import Memory
@@ -35,7 +35,9 @@ class Bench(TuningBench):
     # What outlives the app
 
     def leaving(self) -> None:
-        self.memory.keep_unsaved()
+        if self.memory.keep_unsaved() and self.unsaved:
+            edits = counted(self.unsaved, "unsaved edit")
+            self.told(Notice(f"{edits} of {Path(self.path).name} kept: they come back when it is opened and built"))
 
     def opening(self, path: str) -> None:
         """A model is about to be loaded."""

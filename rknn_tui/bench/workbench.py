@@ -107,6 +107,8 @@ class Workbench(EngineJobs):
         """Load another model; sizes, batch, dataset and sample are its own, other settings are kept and named."""
         if self.job is not None and not self.died:
             return self._busy()
+        if self.summary is not None and path != self.path and not is_file(path):
+            return Notice(f"{path}: {'is a folder' if is_folder(path) else 'does not exist'} (check the path)", "error")
         gone = self.died is not None
         kept: list[str] = []
         if self.path and path != self.path:
