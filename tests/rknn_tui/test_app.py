@@ -283,6 +283,7 @@ async def test_float16_and_batch_of_the_command_line_count(engine_command: list[
         await user.sees("message", "built float16, batch 4, in")
         await user.press("a")
         await user.sees("message", "a float16 build has no quantization error: b quantizes to int8")
+        (model_folder / "layers-5.onnx").touch()
         await user.press("o")
         user.app.screen.query_one("Prompt").value = str(model_folder / "layers-5.onnx")  # type: ignore[attr-defined]
         await user.press("enter")
