@@ -155,9 +155,12 @@ def test_a_changed_precision_of_twenty_layers(bench: Workbench) -> None:
 
 @pytest.mark.slow
 def test_keys_that_wait_are_drawn_together(graph: Workbench) -> None:
-    # A machine that is busy elsewhere can part what comes at once: the best of three tells what the app does.
-    least = min(len(frames(graph.terminal.answer_to(DOWN * 30, 0.2))) for _ in range(3))
-    assert 1 <= least <= 2
+    # A machine that is busy elsewhere can part what comes at once: the best of many tells what the app does.
+    found: list[int] = []
+    while len(found) < 10 and min(found, default=3) > 2:
+        found.append(len(frames(graph.terminal.answer_to(DOWN * 30, 0.2))))
+        graph.terminal.read(REST)
+    assert 1 <= min(found) <= 2
 
 
 def test_a_key_of_a_filter(graph: Workbench) -> None:
@@ -259,8 +262,8 @@ def test_what_was_drawn_in_pieces_is_what_a_whole_paint_shows(graph: Workbench) 
     for key in keys:
         graph.terminal.press(key)
         graph.terminal.read(0.15)
-    # The first key after a message closes that.
-    graph.cost(DOWN, 1.2)
+    # A message would go with the next key.
+    graph.cost(DOWN + ESCAPE, 1.2)
     seen, before = graph.terminal.look, graph.terminal.bytes
     graph.terminal.press("\x1b[15~")  # F5
     graph.terminal.waits(lambda: graph.terminal.bytes > before + 500, "a whole paint")
