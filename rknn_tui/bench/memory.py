@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError
-from engine.history import EditState
+from engine.history import EditState, History
 from engine.journal import keeping as journal
 from engine.summaries import AccuracyReport, BuildSummary, ModelSummary
 from rknn_tui.bench import project
@@ -37,6 +37,7 @@ class Memory:
         self._opened: list[tuple[str, dict[str, Any]]] = []
         self._before = EditState()
         self._steps = 0
+        self._replaced: History | None = None
         self.saved_cfg: str | None = None
 
     # A model comes and goes
@@ -96,6 +97,8 @@ class Memory:
             }
             self.note("build", **given)
             self._start(EditState())
+            # What is edited until the new build's layers are there, is carried over to it in one step.
+            self._replaced = bench.editing.history
             self.keep_project()
         elif isinstance(value, AccuracyReport):
             self.note("analyze", inputs=params.get("inputs"))
@@ -116,6 +119,8 @@ class Memory:
     def edited(self, step: str) -> None:
         """Other edits are in force."""
         history = self._bench.editing.history
+        if history is self._replaced:
+            return
         now, before = history.state, self._before
         if step in ("undo", "redo"):
             self.note(step)

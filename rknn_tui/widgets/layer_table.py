@@ -163,7 +163,7 @@ class LayerTable(MarkedList):
 
     def _nearest_row(self, place: int | None) -> int:
         """The row of a layer, else that of the next layer that is shown, else the last row."""
-        if place is None:
+        if place is None or place >= len(self.table):
             return 0
         if self._rows.sorted:
             return max(self._rows.row_of(place), 0)
