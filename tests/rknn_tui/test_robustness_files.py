@@ -22,6 +22,8 @@ if sys.platform != "linux":
 
 OBEYING_RIGHTS = """
 import ctypes, os, sys
+
+pytestmark = pytest.mark.slow
 for capability in (1, 2):  # to override the rights of files, and of reading and searching folders
     ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
 os.execv(sys.argv[1], sys.argv[1:])

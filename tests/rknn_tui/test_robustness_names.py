@@ -27,6 +27,8 @@ from tests.rknn_tui.real_app import ESCAPE, Place, tells
 from tests.rknn_tui.test_app import opened
 from tests.terminal import Terminal, real, scripted
 
+pytestmark = pytest.mark.slow
+
 ENGINE = [sys.executable, str(Path(__file__).with_name("hostile_engine.py"))]
 UNDECODABLE = os.fsdecode(b"we ird 'q\" \xff \xf0\x9f\x98\x80 $HOME\x1b[2J%s")
 

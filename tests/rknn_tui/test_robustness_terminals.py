@@ -19,6 +19,8 @@ if sys.platform == "win32":
 from tests.rknn_tui.real_app import ESCAPE, Place
 from tests.terminal import Terminal, scripted
 
+pytestmark = pytest.mark.slow
+
 TOO_SMALL = "60x16 needed, q quits"
 ESCAPES = (b"\x1b[?1049l", b"\x1b[?25h")
 
@@ -273,6 +275,7 @@ def test_keys_typed_ahead_go_where_they_are_meant_to(place: Place) -> None:
     terminal.sees("leave  :quit")
     terminal.press(ESCAPE)
     terminal.loses("leave  :quit")
+    (place.models / "layers-7.onnx").touch()
     terminal.press(f"o{place.models}/layers-7.onnx\r")
     terminal.sees("7 layers")
     terminal.press("b\rjf")
