@@ -20,10 +20,10 @@ from tests.terminal import real
 if sys.platform != "linux":
     pytest.skip("looks for processes in /proc", allow_module_level=True)
 
+pytestmark = pytest.mark.slow
+
 OBEYING_RIGHTS = """
 import ctypes, os, sys
-
-pytestmark = pytest.mark.slow
 for capability in (1, 2):  # to override the rights of files, and of reading and searching folders
     ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
 os.execv(sys.argv[1], sys.argv[1:])
