@@ -27,6 +27,7 @@ class GraphRows:
         self._reads, self._makes = _values(layers)
         self._places = list(range(len(layers)))
         self._positions = self._places
+        self._greedy: list[int] | None = None
         self._cap = 1
         self._folded: set[Block] = set()
         self._kept: Sequence[int] | None = None
@@ -174,7 +175,9 @@ class GraphRows:
             return
         self.order = order
         count = len(self.layers)
-        self._places = list(range(count)) if order == ORDERS[0] else greedy_order(self._reads, self._makes)
+        if order != ORDERS[0] and self._greedy is None:
+            self._greedy = greedy_order(self._reads, self._makes)
+        self._places = list(range(count)) if order == ORDERS[0] or self._greedy is None else self._greedy
         self._positions = [0] * count
         for position, place in enumerate(self._places):
             self._positions[place] = position

@@ -169,8 +169,9 @@ def _started(start: Callable[..., Terminal], shows: str = "") -> Iterator[Watch]
 
 def _press(watch: Watch, subject: str, presses: int) -> None:
     terminal = watch.terminal
+    go_home(terminal)
     for turn in range(presses):
-        watch.time(MOVE, DOWN if turn % 12 < 10 else UP)
+        watch.time(MOVE, DOWN if turn % 20 < 10 else UP)
         terminal.read(0.02)
     go_home(terminal)
     for turn in range(presses):
