@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -86,8 +87,12 @@ def _open(words: list[str]) -> int:
 
 
 def _run_app(path: str | None, options: dict[str, Any]) -> int:
+    # What is imported stays: to look through it for garbage again and again takes a tenth of the start.
+    gc.disable()
     from rknn_tui.app import run
 
+    gc.freeze()
+    gc.enable()
     return run(path, options)
 
 
