@@ -115,7 +115,7 @@ def test_a_terminal_too_small_for_anything_can_be_left(place: Place, size: tuple
 
 def test_a_start_on_a_terminal_without_cells_is_one_on_80x24(place: Place) -> None:
     terminal = opened(place, "layers-30.onnx", 0, 0)
-    assert b"30 layers" in read_only(terminal, 1.0)
+    assert b"30 layers" in read_only(terminal, 5.0)
     assert read_only(terminal, 1.0, 1.0) == b""
     left(terminal)
 
