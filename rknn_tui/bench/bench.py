@@ -74,7 +74,17 @@ class Bench(TuningBench):
         self.memory.keep_project()
 
     def tune_asked(self, wish: Mapping[str, Any]) -> None:
-        self.memory.note("tune", dataset=self.dataset, **wish)
+        # A search without its dataset ends at once, and a journal with it could not be replayed.
+        if self.dataset is not None and is_file(self.dataset):
+            self.memory.note("tune", dataset=self.dataset, **wish)
+
+    def _begin_edits(self, summary: ModelSummary) -> None:
+        left = self.text.left
+        super()._begin_edits(summary)
+        if left is not None and left.typed and self.editing.ready and not self.text.recovering:
+            place = self.memory.put_aside(left.text)
+            if place is not None:
+                self.told(Notice(f"the new build begins another cfg; the one that was typed is kept in {place}", "warning"))
 
     def exported(self, path: str) -> None:
         self.memory.note("export", path=path)

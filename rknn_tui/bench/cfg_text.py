@@ -92,6 +92,8 @@ class CfgText:
 
     def type(self, text: str) -> None:
         """Someone typed: the text is this now. `read` looks at what it asks for."""
+        if not self._editing.ready:
+            return
         self.text, self._unread, self._stepped, self.typed_at_all = text, True, False, True
 
     def read(self, group: str = "") -> None:

@@ -200,6 +200,17 @@ class Memory:
             self.drop_unsaved()
         self.leaving()
 
+    def put_aside(self, text: str) -> Path | None:
+        """Write down a cfg's text that no build has any longer; returns the file, None where that cannot be done."""
+        name = f"{Path(self._bench.path).stem}-{time.strftime('%Y%m%d-%H%M%S')}.cfg"
+        path = state_folder() / "unsaved" / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.write_text(text, errors="backslashreplace")
+        except (OSError, ValueError):
+            return None
+        return path
+
     def drop_unsaved(self) -> None:
         """Nothing is unsaved any more, or it is not wanted."""
         if self._recovery is not None:

@@ -107,9 +107,18 @@ class CfgPane(Asking):
         self.set_focus(None)
         self.relayout()
 
+    def leave_without_build(self) -> None:
+        """Nothing is typed into a cfg that is of no build: it comes back with the next one, but for float16."""
+        if not self.has_class("editing") or self.bench.editing.ready:
+            return
+        if self.bench.built or not self.has_class("wide"):
+            self._hide_editor()
+        elif self.editing_text:
+            self.set_focus(None)
+
     def focus_editor(self) -> None:
         """Keys are typed into the cfg from now on."""
-        if self.editor is not None and self.has_class("editing"):
+        if self.editor is not None and self.has_class("editing") and self.bench.editing.ready:
             if self.has_class("whole-graph"):
                 self.remove_class("whole-graph")
                 self.relayout()

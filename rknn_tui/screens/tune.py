@@ -149,6 +149,7 @@ class TuneScreen(TuneActions):
 
     def show_status(self) -> None:
         """The top line, and the keys, which depend on the same things."""
+        self.leave_without_build()
         graph, width = self.graph, self.app.size.width
         job, area = job_line(self.bench, width, self.symbols), self.line("job")
         if job and (area.styles.width is None or area.styles.width.value != length(job)):
