@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError
-from engine.summaries import CfgReading, Finding, LayerFacts, LayerSummary, LiveState, SourceMap, TuneReport
+from engine.summaries import (
+    CfgReading,
+    Finding,
+    LayerFacts,
+    LayerSummary,
+    LiveState,
+    ModelSummary,
+    SourceMap,
+    TuneReport,
+)
 from rknn_tui.bench.dialogue import Notice, Question, Reply, counted, notice_of
 from rknn_tui.bench.job import Job
 from rknn_tui.bench.job_records import CANCELLED, RUNNING, WAITING, JobRecord
@@ -84,7 +93,7 @@ class Bench(TuningBench):
         if left is not None and left.typed and self.editing.ready and not self.text.recovering:
             place = self.memory.put_aside(left.text)
             if place is not None:
-                self.told(Notice(f"the new build begins another cfg; the one that was typed is kept in {place}", "warning"))
+                self.told(Notice(f"the new build begins another cfg; the typed one is kept in {place}", "warning"))
 
     def exported(self, path: str) -> None:
         self.memory.note("export", path=path)

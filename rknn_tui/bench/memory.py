@@ -19,6 +19,7 @@ from rknn_tui.bench.kept import Kept
 from rknn_tui.bench.paths import absolute
 from rknn_tui.bench.recovery import Recovered, Recovery
 from rknn_tui.bench.tuning_bench import TuningBench
+from rknn_tui.settings import state_folder
 
 
 class Memory:
