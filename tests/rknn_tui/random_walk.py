@@ -39,9 +39,21 @@ sys.exit(code if code is not None else app.return_code or 0)
 """The app, which writes what it holds to a file when it gets SIGUSR1."""
 
 NAMED = {
-    **{"space": " ", "enter": "\r", "tab": "\t", "escape": "\x1b", "shift+tab": "\x1b[Z", "f5": "\x1b[15~"},
-    **{"up": "\x1b[A", "down": "\x1b[B", "left": "\x1b[D", "right": "\x1b[C", "f1": "\x1bOP"},
-    **{"pageup": "\x1b[5~", "pagedown": "\x1b[6~", "home": "\x1b[H", "end": "\x1b[F"},
+    "space": " ",
+    "enter": "\r",
+    "tab": "\t",
+    "escape": "\x1b",
+    "shift+tab": "\x1b[Z",
+    "f5": "\x1b[15~",
+    "up": "\x1b[A",
+    "down": "\x1b[B",
+    "left": "\x1b[D",
+    "right": "\x1b[C",
+    "f1": "\x1bOP",
+    "pageup": "\x1b[5~",
+    "pagedown": "\x1b[6~",
+    "home": "\x1b[H",
+    "end": "\x1b[F",
 }
 AWAY = {"quit", "open", "config", "commands", "keys"}
 """Actions that end the app or lead to another model, and lists in which any key may choose one of these."""
