@@ -39,7 +39,7 @@ def test_all_that_was_done_can_be_undone_and_replayed(
     place: Place, seed: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     walker = Walker(place, seed)
-    walker.walk(150 if seed < 20 else 500)
+    walker.walk(100 if seed < 20 else 500)
     found = walker.settle()
     assert not [text for text in found["told"] if any(fault in text for fault in FAULTS)]
     # What is told of the layer under the cursor comes a moment later.

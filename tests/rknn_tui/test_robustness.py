@@ -92,6 +92,7 @@ def test_a_killed_engine_loses_no_edit_and_no_number(place: Place) -> None:
     terminal.loses("*2")
 
 
+@pytest.mark.slow
 def test_what_is_edited_while_there_is_no_engine_counts_too(place: Place) -> None:
     terminal = analysed(place)
     edited(terminal)
@@ -229,7 +230,9 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", ["SIGKILL", "hang-up", *(pytest.param(way, marks=pytest.mark.slow) for way in ("SIGHUP", "SIGTERM"))]
+)
 def test_edits_outlive_the_app(place: Place, way: str) -> None:
     terminal = place.built()
     engines = engines_of(terminal)
@@ -320,6 +323,7 @@ def test_what_was_saved_undone_or_left_on_purpose_is_not_offered_again(place: Pl
     assert "*1" not in last.line(0)
 
 
+@pytest.mark.slow
 def test_edits_wait_until_their_model_is_built(place: Place) -> None:
     """Neither another start without a build, nor a build in float16, loses them."""
     terminal = place.built()
@@ -378,6 +382,7 @@ def test_a_suspended_app_comes_back(place: Place) -> None:
     assert terminal.process.wait(10) == 0
 
 
+@pytest.mark.slow
 def test_an_app_whose_terminal_takes_nothing_still_ends_when_told(place: Place) -> None:
     terminal = place.started(scripted(place.models / "layers-5000.onnx"))
     terminal.sees("5000 layers")
