@@ -255,12 +255,12 @@ class Workshop(App[int]):
 
     def numbers_changed(self) -> None:
         """Something that other screens may show changed."""
-        if isinstance(self.screen, WorkScreen):
+        if isinstance(self.screen, WorkScreen) and self.screen.ready:
             self.screen.numbers_changed()
 
     def progress_changed(self) -> None:
         """A job went on while another screen is in front."""
-        if isinstance(self.screen, WorkScreen):
+        if isinstance(self.screen, WorkScreen) and self.screen.ready:
             self.screen.progress_changed()
 
     def show_layer(self) -> Reply:

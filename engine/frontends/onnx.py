@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,25 +10,14 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from engine.errors import ModelError
-from engine.frontends import onnx_file, onnx_operators, onnx_opset, onnx_qdq, onnx_types
+from engine.frontends import onnx_file, onnx_operators, onnx_opset, onnx_types
+from engine.frontends.finishing import SURPRISES, finish
 from engine.graph import cutting, folding
-from engine.graph.describe import mark_layouts, mark_opset
+from engine.graph.describe import mark_opset
 from engine.graph.provenance import label, mark_source
-from engine.ort import make_session, serialize
 from engine.progress import Progress
 
 log = logging.getLogger("engine")
-
-_SURPRISES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def load(
@@ -48,7 +35,7 @@ def load(
     """
     try:
         return _load(path, inputs, input_size_list, outputs, progress or Progress())
-    except _SURPRISES as error:
+    except SURPRISES as error:
         # Checks come first, but a file can be wrong in more ways than they look for.
         what = f"cannot be understood: {type(error).__name__}: {error}"
         raise ModelError(what, where=str(path), hint="check the model with onnx.checker") from error
@@ -81,26 +68,16 @@ def _load(
     onnx_operators.check_supported(model, where)
     cutting.fix_sizes(graph, inputs, input_size_list)
 
-    progress.step("fold", 2, 4)
-    try:
-        folding.fold(model)
+    def settle(model: ir.Model) -> None:
         onnx_operators.check_supported(model, where)  # branches of If have been put in place
         onnx_opset.upgrade(model)
         onnx_types.to_float32(model)
         folding.fold(model)
         onnx_operators.check_decided(model, where)
-        if any(node.op_type in folding.QUANTIZERS for node in graph):
-            onnx_qdq.lift(model)
-            folding.fold(model, quantizers=True)
-        cutting.drop_dead(model, keep_inputs=inputs or ())
-        folding.require_static(model)
-        unread = [name for name in own_inputs if name not in {v.name for v in graph.inputs}]
-        _name_nodes_apart(model)
-        progress.step("check", 3, 4)
-        make_session(serialize(model), optimization="none")
-    except ModelError as error:
-        raise _located(error, model, where) from error
-    mark_layouts(model)
+
+    progress.step("fold", 2, 4)
+    finish(model, where, keep_inputs=inputs or (), settle=settle)
+    unread = [name for name in own_inputs if name not in {v.name for v in graph.inputs}]
     if unread and inputs is None and outputs is None:
         log.warning("%s: inputs that no output depends on are left out: %s", where, ", ".join(map(str, unread)))
     progress.step("check", 4, 4)
@@ -132,20 +109,3 @@ def _prepare(model: ir.Model, where: str) -> None:
     for value in graph.inputs:
         if value.dtype is None or not isinstance(value.type, ir.TensorType):
             raise ModelError(f"input {value.name!r} is not a tensor", where=where, hint="cut it off with `inputs`")
-
-
-def _name_nodes_apart(model: ir.Model) -> None:
-    """Take away names that several nodes have; ONNX Runtime refuses them, and what a node comes from is noted on it."""
-    counts = Counter(node.name for node in model.graph.all_nodes())
-    for node in model.graph.all_nodes():
-        if counts[node.name] > 1:
-            node.name = None
-
-
-def _located(error: ModelError, model: ir.Model, where: str) -> ModelError:
-    """The same error, naming the node of the source model where ONNX Runtime's text names one."""
-    match = re.search(r"[Nn]ode(?:'s name)? ?\(?:?'?\"?([^'\"() ]+)", error.what)
-    node = next((n for n in model.graph if match and n.name == match.group(1)), None)
-    place = error.where or (label(node) if node is not None else "")
-    full = f"{where}: {place}" if place and not place.startswith(where) else place or where
-    return type(error)(error.what, where=full, hint=error.hint or "check the model with onnx.checker")

@@ -13,9 +13,8 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from engine.errors import FileError, ModelError
+from engine.frontends.reading import CORRUPT, read_bytes
 from engine.ort import LARGEST_MODEL, newest_opset
-
-_CORRUPT = "the file is corrupt; export or download it again"
 
 
 def read(path: Path) -> ir.Model:
@@ -31,24 +30,12 @@ def read(path: Path) -> ir.Model:
                 if value.const_value is not None:
                     value.const_value.numpy()  # does its content fill its shape?
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise ModelError(f"is not a valid ONNX model: {error}", where=str(path), hint=_CORRUPT) from error
+        raise ModelError(f"is not a valid ONNX model: {error}", where=str(path), hint=CORRUPT) from error
     return model
 
 
 def _parse(path: Path) -> onnx.ModelProto:
-    if path.is_dir():
-        raise FileError("is a folder, not a model file", where=str(path))
-    try:
-        size = path.stat().st_size
-        if size > LARGEST_MODEL:
-            raise ModelError("is larger than the 2 GB that ONNX allows", where=str(path), hint="use external data")
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise FileError("does not exist", where=str(path), hint="check the path") from error
-    except OSError as error:
-        raise FileError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    if not data:
-        raise ModelError("is empty", where=str(path), hint="export or download it again")
+    data = read_bytes(path)
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
@@ -80,7 +67,7 @@ def _check_text(message: Message, path: Path) -> None:
             if isinstance(item, Message):
                 _check_text(item, path)
             elif not isinstance(item, str):
-                raise ModelError(f"holds the name {item!r}, which is not text", where=str(path), hint=_CORRUPT)
+                raise ModelError(f"holds the name {item!r}, which is not text", where=str(path), hint=CORRUPT)
 
 
 def _check_names(graph: onnx.GraphProto, path: Path) -> None:
@@ -88,18 +75,18 @@ def _check_names(graph: onnx.GraphProto, path: Path) -> None:
     seen: set[str] = set()
     for name in [*(v.name for v in graph.input), *(name for node in graph.node for name in node.output if name)]:
         if name in seen:
-            raise ModelError(f"tensor {name!r} is made twice", where=str(path), hint=_CORRUPT)
+            raise ModelError(f"tensor {name!r} is made twice", where=str(path), hint=CORRUPT)
         seen.add(name)
     constants = [tensor.name for tensor in graph.initializer]
     seen.update(constants)
     if len(set(constants)) < len(constants) or any(name in constants for n in graph.node for name in n.output if name):
-        raise ModelError("a constant is defined twice", where=str(path), hint=_CORRUPT)
+        raise ModelError("a constant is defined twice", where=str(path), hint=CORRUPT)
     own = {value.name: value.type for value in graph.input}
     for tensor in graph.initializer:
         own.setdefault(tensor.name, onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims))
     for value in graph.output:
         if value.name not in seen:
-            raise ModelError(f"output {value.name!r} is made by nothing", where=str(path), hint=_CORRUPT)
+            raise ModelError(f"output {value.name!r} is made by nothing", where=str(path), hint=CORRUPT)
         if value.name in own:  # what is said of the output would count for the input or constant
             value.type.CopyFrom(own[value.name])
 
@@ -127,7 +114,7 @@ def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
         except ValueError as error:
             raise ModelError("external data offset or length is not a number", where=where) from error
         if length != needed:
-            raise ModelError(f"{length} bytes of external data do not fill its shape", where=where, hint=_CORRUPT)
+            raise ModelError(f"{length} bytes of external data do not fill its shape", where=where, hint=CORRUPT)
         if offset < 0 or offset + length > file.stat().st_size:
             raise ModelError(f"external data file {location!r} is truncated", where=where, hint="copy it again")
         total += length

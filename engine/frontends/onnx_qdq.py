@@ -12,17 +12,9 @@ import numpy as np
 import onnx_ir as ir
 
 from engine.errors import ModelError
-from engine.graph.given import GivenParameters, given, keep
+from engine.graph.given import SIGNED, GivenParameters, given, keep
 from engine.graph.provenance import inherit, label
 from engine.graph.query import Array, add_constant, attribute, constant, drop_unused_constants
-
-_SIGNED = {
-    ir.DataType.INT8: ("int8", 0),
-    ir.DataType.UINT8: ("int8", -128),
-    ir.DataType.INT16: ("int16", 0),
-    ir.DataType.UINT16: ("int16", -32768),
-    ir.DataType.INT32: ("int32", 0),
-}
 
 
 def lift(model: ir.Model) -> int:
@@ -47,22 +39,17 @@ def _parameters(node: ir.Node) -> GivenParameters | None:
     if kind is None:
         kind = node.inputs[0].dtype if node.op_type == "DequantizeLinear" and node.inputs[0] is not None else None
         kind = kind or ir.DataType(attribute(node, "output_dtype", 0) or ir.DataType.UINT8)
-    if kind not in _SIGNED or attribute(node, "block_size", 0):
+    if kind.name.lower() not in SIGNED or attribute(node, "block_size", 0):
         return None
-    dtype, shift = _SIGNED[kind]
     flat = scale.astype(np.float64).reshape(-1)
     points = np.zeros(flat.size, np.int64) if zero is None else zero.astype(np.int64).reshape(-1)
-    if not flat.size or not np.all(np.isfinite(flat)) or np.any(flat <= 0):
-        raise ModelError("its scale is not a positive number", where=label(node))
-    if points.size != flat.size:
-        raise ModelError(f"it has {flat.size} scales and {points.size} zero points", where=label(node))
     axis = None if flat.size == 1 else int(attribute(node, "axis", 1))
     if axis is not None:
         shape = node.inputs[0].shape if node.inputs[0] is not None else None
         if shape is None or not -len(shape) <= axis < len(shape) or shape[axis] != flat.size:
             raise ModelError(f"its {flat.size} scales do not fit axis {axis} of its input", where=label(node))
         axis %= len(shape)
-    return GivenParameters(dtype, tuple(flat.tolist()), tuple(int(p) + shift for p in points), axis)
+    return GivenParameters.of(kind.name.lower(), flat.tolist(), points.tolist(), axis, where=label(node))
 
 
 def _lift_constants(graph: ir.Graph) -> int:
@@ -88,7 +75,7 @@ def _lift_constants(graph: ir.Graph) -> int:
             stored = _quantize(floats, parameters)
             real = _dequantize(stored, parameters)
         else:
-            shift = _SIGNED[source.dtype][1] if source is not None and source.dtype in _SIGNED else 0
+            shift = SIGNED.get(source.dtype.name.lower(), ("", 0))[1] if source is not None and source.dtype else 0
             real = _dequantize(stored.astype(np.int64) + shift, parameters)
         name = (source.name if source is not None else None) or f"{node.outputs[0].name}"
         result = add_constant(graph, f"{name}_dequantized", real)

@@ -17,10 +17,18 @@ _PREPROCESSING = {"Cast", "Mul", "Div", "Sub", "Add", "Clip", "Identity", "Pad"}
 
 
 def mark_layouts(model: ir.Model) -> None:
-    """Note each four-dimensional input's layout: NHWC when a transpose to NCHW is the first real step, else NCHW."""
+    """Note each four-dimensional input's layout: NHWC when a transpose to NCHW is the first real step, else NCHW.
+
+    What a front end noted stays.
+    """
     for value in model.graph.inputs:
-        if value.shape is not None and len(value.shape) == 4:
-            value.metadata_props[_LAYOUT] = "nhwc" if _transposed_first(value) else "nchw"
+        if value.shape is not None and len(value.shape) == 4 and _LAYOUT not in value.metadata_props:
+            mark_layout(value, "nhwc" if _transposed_first(value) else "nchw")
+
+
+def mark_layout(value: ir.Value, layout: str) -> None:
+    """Note that a four-dimensional input is 'nchw' or 'nhwc'."""
+    value.metadata_props[_LAYOUT] = layout
 
 
 def _transposed_first(value: ir.Value) -> bool:

@@ -5,14 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Iterable
 
 import onnx_ir as ir
 
+from engine.errors import ModelError
 from engine.graph.query import attribute, static_shape
 
 KEY = "rknn_tui.quantization"
 """Metadata key of a value whose quantization parameters came with the model."""
 
+
+SIGNED = {
+    "int8": ("int8", 0),
+    "uint8": ("int8", -128),
+    "int16": ("int16", 0),
+    "uint16": ("int16", -32768),
+    "int32": ("int32", 0),
+}
+"""For each grid of integers the signed one that stands for it, and what is added to its numbers for that."""
 
 _REARRANGE = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
 
@@ -25,6 +36,24 @@ class GivenParameters:
     scale: tuple[float, ...]
     zero_point: tuple[int, ...]
     axis: int | None = None
+
+    @staticmethod
+    def of(
+        dtype: str, scale: Iterable[float], zero_point: Iterable[int], axis: int | None = None, *, where: str = ""
+    ) -> GivenParameters:
+        """From a grid of 'int8', 'uint8', 'int16', 'uint16' or 'int32': an unsigned one becomes the equal signed one.
+
+        Raises ModelError for another dtype, and for scales that are not positive numbers.
+        """
+        if dtype not in SIGNED:
+            raise ModelError(f"is quantized to {dtype}", where=where, hint=f"known: {', '.join(SIGNED)}")
+        signed, shift = SIGNED[dtype]
+        scales, points = tuple(float(s) for s in scale), tuple(int(z) + shift for z in zero_point)
+        if not scales or not all(math.isfinite(s) and s > 0 for s in scales):
+            raise ModelError("its scale is not a positive number", where=where)
+        if len(points) != len(scales):
+            raise ModelError(f"it has {len(scales)} scales and {len(points)} zero points", where=where)
+        return GivenParameters(signed, scales, points, axis)
 
 
 def keep(value: ir.Value, parameters: GivenParameters) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import onnx_ir as ir
 
@@ -24,7 +25,12 @@ def mark_source(graph: ir.Graph) -> None:
     """Let every node of a freshly read graph be its own source."""
     for node in graph:
         if _KEY not in node.metadata_props:
-            node.metadata_props[_KEY] = json.dumps([label(node)], ensure_ascii=False)
+            set_sources(node, [label(node)])
+
+
+def set_sources(node: ir.Node, labels: Sequence[str]) -> None:
+    """Let `node` stand for these nodes of the source model, and no others."""
+    node.metadata_props[_KEY] = json.dumps(list(labels), ensure_ascii=False)
 
 
 def inherit(node: ir.Node, *origins: ir.Node) -> ir.Node:

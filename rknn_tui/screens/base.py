@@ -41,6 +41,8 @@ class WorkScreen(Screen[None]):
         super().__init__()
         self.palette, self.symbols, self.keymap = app.palette, app.symbols, app.keymap
         self.bench = app.bench
+        self.ready = False
+        self._untold: list[Reply] = []
 
     def compose(self) -> ComposeResult:
         yield TextLines(self.palette, id="title")
@@ -54,7 +56,11 @@ class WorkScreen(Screen[None]):
         yield from ()
 
     def on_mount(self) -> None:
+        self.ready = True
         self.show_frame()
+        untold, self._untold = self._untold, []
+        for reply in untold:
+            self.tell(reply)
 
     def on_screen_resume(self) -> None:
         self.show_frame()
@@ -92,7 +98,10 @@ class WorkScreen(Screen[None]):
 
     def tell(self, reply: Reply) -> None:
         """Show a notice here; a question is for the tune screen, which has a line to answer it in."""
-        if isinstance(reply, Notice):
+        if not self.ready:
+            # It was gone to a moment ago, and has no lines yet.
+            self._untold.append(reply)
+        elif isinstance(reply, Notice):
             text = " ".join(drawable(reply.text.replace("\n", "  "), self.symbols).split())
             role = {"info": "text"}.get(reply.level, reply.level)
             self.line("message").show([[(f" {self._cut(text, max(self.app.size.width - 2, 1))}", role)]])

@@ -39,11 +39,16 @@ class User:
     def text(self, part: str) -> str:
         return self.app.tune.line(part).text
 
+    def says(self, part: str, text: str) -> bool:
+        """Whether a part says so, wherever its lines are broken."""
+        said = self.text(part)
+        return text in said or text in " ".join(said.split())
+
     def row(self, index: int) -> str:
         return "".join(text for text, _ in self.app.tune.graph.row_line(index))
 
     async def sees(self, part: str, text: str) -> None:
-        await self.until(lambda: text in self.text(part), lambda: f"{text!r} not in {part}: {self.text(part)!r}")
+        await self.until(lambda: self.says(part, text), lambda: f"{text!r} not in {part}: {self.text(part)!r}")
 
     async def until(self, condition: Callable[[], bool], reason: Callable[[], str] = lambda: "") -> None:
         for _ in range(SECONDS * 20):

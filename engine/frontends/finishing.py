@@ -1,0 +1,72 @@
+"""What every front end does at last: fold what is constant, see that all is static and can be run, mark layouts."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import onnx_ir as ir
+
+from engine.errors import ModelError
+from engine.frontends import onnx_qdq
+from engine.graph import cutting, folding
+from engine.graph.describe import mark_layouts
+from engine.graph.provenance import label
+from engine.ort import make_session, serialize
+
+SURPRISES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a file can raise that is wrong in more ways than checks look for."""
+
+
+def finish(
+    model: ir.Model, where: str, *, keep_inputs: Sequence[str] = (), settle: Callable[[ir.Model], None] | None = None
+) -> ir.Model:
+    """Fold, lift Q/DQ nodes, drop what no output needs, and try the model in ONNX Runtime; in place, returns it.
+
+    `keep_inputs` stay although nothing may read them. `settle` is called between folding and lifting. Raises ModelError
+    with `where`, the file, and the node.
+    """
+    try:
+        folding.fold(model)
+        if settle is not None:
+            settle(model)
+        if any(node.op_type in folding.QUANTIZERS for node in model.graph):
+            onnx_qdq.lift(model)
+            folding.fold(model, quantizers=True)
+        cutting.drop_dead(model, keep_inputs=keep_inputs)
+        cutting.check_not_empty(model, where)
+        folding.require_static(model)
+        _name_nodes_apart(model)
+        make_session(serialize(model), optimization="none")
+    except ModelError as error:
+        raise located(error, model, where) from error
+    mark_layouts(model)
+    return model
+
+
+def located(error: ModelError, model: ir.Model, where: str) -> ModelError:
+    """The same error, naming the file, and the node of the source model where ONNX Runtime's text names one."""
+    match = re.search(r"[Nn]ode(?:'s name)? ?\(?:?'?\"?([^'\"() ]+)", error.what)
+    node = next((n for n in model.graph if match and n.name == match.group(1)), None)
+    place = error.where or (label(node) if node is not None else "")
+    full = f"{where}: {place}" if place and not place.startswith(where) else place or where
+    return type(error)(error.what, where=full, hint=error.hint or "check the model with onnx.checker")
+
+
+def _name_nodes_apart(model: ir.Model) -> None:
+    """Take away names that several nodes have; ONNX Runtime refuses them, and what a node comes from is noted on it."""
+    counts = Counter(node.name for node in model.graph.all_nodes())
+    for node in model.graph.all_nodes():
+        if counts[node.name] > 1:
+            node.name = None
