@@ -19,20 +19,25 @@ class Names:
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
         self._taken: set[str | None] | None = None
+        # The number that comes next for a base: files may give thousands of nodes one name.
+        self._next: dict[str, int] = {}
 
     def fresh(self, base: str) -> str:
         """`base`, with a number behind it where it is taken."""
         taken = self._all()
-        name, count = base, 1
-        while name in taken:
-            name, count = f"{base}_{count}", count + 1
+        name = base
+        if name in taken:
+            count = self._next.get(base, 1)
+            while (name := f"{base}_{count}") in taken:
+                count += 1
+            self._next[base] = count + 1
         taken.add(name)
         return name
 
     def copy(self) -> Names:
         """Another set of the same names, without a second look at the graph."""
         other = Names(self._graph)
-        other._taken = set(self._all())
+        other._taken, other._next = set(self._all()), dict(self._next)
         return other
 
     def _all(self) -> set[str | None]:
