@@ -23,6 +23,7 @@ from engine.api_boards import (
     refuse_board,
 )
 from engine.api_calls import LOG, Console, log_build, log_check, log_error, log_proposal, stages, toolkit_call
+from engine.api_loading import LoadingCalls
 from engine.config import Config
 from engine.errors import ConfigError, EngineError, InputError, NotYetError, OrderError
 from engine.progress import Progress
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 
-class RKNN:
+class RKNN(LoadingCalls):
     """A model on its way from file to board, with the calls of the toolkit's own class.
 
     `verbose`: False prints warnings and errors; True also what each stage did and how long it took; 'Debug' also how
@@ -113,49 +114,6 @@ class RKNN:
             self._load("config", config, self._load_again)
             LOG.warning("config: came after the model; it was loaded again with the new settings")
         return 0
-
-    @toolkit_call(-1)
-    def load_onnx(
-        self,
-        model: str,
-        inputs: Sequence[str] | None = None,
-        input_size_list: Sequence[Sequence[int]] | None = None,
-        outputs: Sequence[str] | None = None,
-    ) -> int:
-        """Load an ONNX model, from the tensors `inputs` (of these sizes) to those `outputs`. Returns 0 or -1."""
-
-        def load(session: Session, progress: Progress) -> ModelSummary:
-            return session.load_onnx(model, inputs, input_size_list, outputs, progress=progress)
-
-        self._load("load_onnx", self._config, load)
-        return 0
-
-    @toolkit_call(-1)
-    def load_tflite(self, model: str) -> int:
-        """Load a TensorFlow Lite model. Not in this version: returns -1."""
-        raise _no_front_end("TensorFlow Lite", model)
-
-    @toolkit_call(-1)
-    def load_tensorflow(
-        self, tf_pb: str, inputs: Sequence[str], input_size_list: Sequence[Sequence[int]], outputs: Sequence[str]
-    ) -> int:
-        """Load a frozen TensorFlow graph. Not in this version: returns -1."""
-        raise _no_front_end("TensorFlow", tf_pb)
-
-    @toolkit_call(-1)
-    def load_caffe(self, model: str, blobs: str | None = None, input_name: Sequence[str] | None = None) -> int:
-        """Load a Caffe model. Not in this version: returns -1."""
-        raise _no_front_end("Caffe", model)
-
-    @toolkit_call(-1)
-    def load_darknet(self, model: str, weight: str) -> int:
-        """Load a Darknet model. Not in this version: returns -1."""
-        raise _no_front_end("Darknet", model)
-
-    @toolkit_call(-1)
-    def load_pytorch(self, model: str, input_size_list: Sequence[Sequence[int]]) -> int:
-        """Load a TorchScript model. Not in this version: returns -1."""
-        raise _no_front_end("PyTorch", model)
 
     @toolkit_call(-1)
     def build(
@@ -357,6 +315,14 @@ class RKNN:
                 log_error("release", error)
         self._console.close()
 
+    def _load_call(self, call: str, *arguments: Any) -> int:
+        def load(session: Session, progress: Progress) -> ModelSummary:
+            summary: ModelSummary = getattr(session, call)(*arguments, progress=progress)
+            return summary
+
+        self._load(call, self._config, load)
+        return 0
+
     def _load(self, call: str, config: Config | None, load: _Loader) -> None:
         """Load into a fresh session, so that a failed load leaves the model that was there."""
         if config is None:
@@ -392,9 +358,3 @@ class _Loader(Protocol):
     """Loads a model into a session; kept, so that a later config can be applied from the start."""
 
     def __call__(self, session: Session, progress: Progress) -> ModelSummary: ...
-
-
-def _no_front_end(framework: str, path: object) -> NotYetError:
-    return NotYetError(
-        f"{framework} models are not supported by this version", where=str(path), hint="export the model to ONNX"
-    )

@@ -47,6 +47,7 @@ class JobOptions:
     inputs: tuple[str, ...] | None = None
     input_size_list: tuple[tuple[int, ...], ...] | None = None
     outputs: tuple[str, ...] | None = None
+    weights: str | None = None
     dataset: str | None = None
     float16: bool = False
     batch: int = 1
@@ -58,6 +59,7 @@ class JobOptions:
             "inputs": None if self.inputs is None else list(self.inputs),
             "input_size_list": None if self.input_size_list is None else [list(s) for s in self.input_size_list],
             "outputs": None if self.outputs is None else list(self.outputs),
+            "weights": self.weights,
             "dataset": self.dataset,
             "float16": self.float16,
             "batch": self.batch,
@@ -78,6 +80,9 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
         help="the shape of an input, in order: of each --input, or else of the model's own inputs",
     )
     model.add_argument("--output", action="append", metavar="NAME", help="end the model at this tensor; repeatable")
+    model.add_argument(
+        "--weights", metavar="FILE", help="a caffemodel or Darknet weights, where they do not lie beside the model"
+    )
     data = parser.add_argument_group("how samples become inputs")
     data.add_argument(
         "--mean", action="append", type=_numbers, metavar="M,M,M", help="subtracted, one a channel; once for each input"
@@ -171,6 +176,7 @@ def job_options(arguments: argparse.Namespace) -> JobOptions:
         "inputs": _tuple(names),
         "input_size_list": _tuple(sizes),
         "outputs": _tuple(arguments.output),
+        "weights": arguments.weights,
         "dataset": arguments.dataset,
         "float16": arguments.float16,
         "batch": arguments.batch,
@@ -189,8 +195,8 @@ def read_config_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings (names of `Config`) and the job's fields (names of `JobOptions`) that a YAML file holds, such as the
     app's project file.
 
-    A dataset's path is relative to the file's folder. Raises FileError when the file cannot be read, ConfigError naming
-    the line or setting that is wrong.
+    The paths of a dataset and of weights are relative to the file's folder. Raises FileError when the file cannot be
+    read, ConfigError naming the line or setting that is wrong.
     """
     where = str(path)
     try:
@@ -224,8 +230,9 @@ def read_config_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         Config.from_mapping(settings)
     except ConfigError as error:
         raise ConfigError(error.what, where=f"{where}: {error.where}", hint=error.hint) from error
-    if "dataset" in fields:
-        fields["dataset"] = str(Path(path).parent / fields["dataset"])
+    for name in ("dataset", "weights"):
+        if name in fields:
+            fields[name] = str(Path(path).parent / fields[name])
     return {name: value for name, value in settings.items() if value is not None}, fields
 
 
@@ -295,6 +302,7 @@ _FIELD_READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "inputs": ("a list of tensor names", _read_names),
     "input_size_list": ("a list of lists of positive integers", _read_sizes),
     "outputs": ("a list of tensor names", _read_names),
+    "weights": ("the path of a file", _read_text),
     "dataset": ("the path of a text file", _read_text),
     "float16": ("true or false", _read_flag),
     "batch": ("a positive integer", _read_count),

@@ -45,7 +45,8 @@ def load(session: Session, path: str, options: JobOptions, console: Console) -> 
     """Load the model or package that the command line names."""
     # Here already, since `inspect` prints what stands in the way of loading.
     with in_options(path):
-        return session.load(path, options.inputs, options.input_size_list, options.outputs, progress=console.progress())
+        cuts = options.inputs, options.input_size_list, options.outputs
+        return session.load(path, *cuts, weights=options.weights, progress=console.progress())
 
 
 def build_model(session: Session, options: JobOptions, console: Console) -> BuildSummary:

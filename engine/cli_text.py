@@ -11,6 +11,7 @@ from engine.summaries import (
     AccuracyReport,
     BuildSummary,
     ErrorPair,
+    Grid,
     LayerError,
     ModelSummary,
     PartError,
@@ -68,10 +69,17 @@ def model_text(model: ModelSummary) -> str:
 
 def tensors_text(tensors: Sequence[tuple[str, TensorSummary]]) -> str:
     """Inputs and outputs with their shapes, element types and layouts."""
-    return table(
-        ("", "name", "shape", "type", "layout"),
-        [(role, t.name, shape_text(t.shape), t.dtype, t.layout or "-") for role, t in tensors],
-    )
+    headers = ["", "name", "shape", "type", "layout"]
+    rows = [[role, t.name, shape_text(t.shape), t.dtype, t.layout or "-"] for role, t in tensors]
+    if any(tensor.grid is not None for _, tensor in tensors):
+        headers.append("in the source")
+        for row, (_, tensor) in zip(rows, tensors, strict=True):
+            row.append("-" if tensor.grid is None else _grid(tensor.grid))
+    return table(headers, rows)
+
+
+def _grid(grid: Grid) -> str:
+    return f"{grid.dtype}, (q - {grid.zero_point}) * {grid.scale:.6g}"
 
 
 def build_text(build: BuildSummary) -> str:

@@ -223,7 +223,7 @@ _SHORT = {"live_stop", "edits", "cfg_text", "cfg_read", "cfg_write", "cfg_open",
 # Methods whose time is not worth a report.
 
 _PARAMETERS: dict[str, tuple[set[str], set[str]]] = {
-    "load": ({"path"}, {"inputs", "input_size_list", "outputs"}),
+    "load": ({"path"}, {"inputs", "input_size_list", "outputs", "weights"}),
     "configure": ({"config"}, {"reset"}),  # settings that are not given stay, or with reset are the defaults
     "build": (set(), {"do_quantization", "dataset", "rknn_batch_size"}),
     "analyze": ({"inputs"}, {"output_dir", "text", "sources"}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,9 @@ import onnx_ir as ir
 
 from engine.analysis.accuracy import analyze
 from engine.analysis.snapshot import Snapshot
-from engine.builds import Loaded, build
-from engine.config import Config
-from engine.errors import ConfigError, NotYetError
+from engine.builds import build
 from engine.files import package
 from engine.files.writing import replacing
-from engine.frontends import onnx as onnx_frontend
-from engine.frontends.recognition import kind_of
-from engine.graph.describe import describe_tensor
-from engine.graph.execution import distance, random_feeds, run_float
-from engine.graph.layers import layers
-from engine.graph.optimize import optimize
 from engine.ort import serialize
 from engine.progress import Progress
 from engine.quantization.corrected import corrected_model
@@ -31,18 +23,15 @@ from engine.quantization.dataset import Dataset
 from engine.quantization.preprocessing import feeds_from_caller, input_specs
 from engine.quantization.samples import Samples
 from engine.quantization.table import Table
+from engine.session_loading import LoadingSession
 from engine.session_state import Array, path_from
-from engine.session_tuning import TuningSession
 from engine.simulator.runner import Simulator
-from engine.summaries import AccuracyReport, BuildSummary, ModelSummary
-
-CheckCallback = Callable[[str, float, float], None]
-"""Called after each graph pass with its name and the cosine and euclidean distance of the outputs to those before."""
+from engine.summaries import AccuracyReport, BuildSummary
 
 log = logging.getLogger("engine")
 
 
-class Session(TuningSession):
+class Session(LoadingSession):
     """A model, what was built of it, and what can be asked of it.
 
     Calls raise EngineError (see `engine.errors`); a failed call leaves the session as it was. A session is used by one
@@ -50,10 +39,6 @@ class Session(TuningSession):
     on random input. A changed `config` counts from the next build on; what shapes the graph (optimization_level) counts
     when a model is loaded. What was built keeps the settings that it was built with.
     """
-
-    def __init__(self, config: Config | None = None, *, on_check: CheckCallback | None = None) -> None:
-        super().__init__(config)
-        self._on_check = on_check
 
     @property
     def table(self) -> Table:
@@ -64,59 +49,6 @@ class Session(TuningSession):
     def model(self) -> ir.Model:
         """The optimized float graph. Raises OrderError before a model is loaded."""
         return self._require_loaded("the graph").model
-
-    def load_onnx(
-        self,
-        model: str | Path,
-        inputs: Sequence[str] | None = None,
-        input_size_list: Sequence[Sequence[int]] | None = None,
-        outputs: Sequence[str] | None = None,
-        *,
-        progress: Progress | None = None,
-    ) -> ModelSummary:
-        """Read an ONNX model, cut and fixed by tensor names and sizes, and optimize its graph.
-
-        `inputs` are tensors at which the graph is cut and fed; `input_size_list` one shape for each of them (or for the
-        model's own inputs, in order, when `inputs` is None); `outputs` the tensors to end at.
-        """
-        progress = progress or Progress()
-        graph = onnx_frontend.load(path_from(model, "model"), inputs, input_size_list, outputs, progress)
-        tensors = tuple(describe_tensor(v) for v in graph.graph.inputs)
-        input_specs(self.config, tensors)  # a mean or std that does not fit is better told now than after calibration
-        progress.step("optimize", 0, 1)
-        self._optimize(graph)
-        progress.step("optimize", 1, 1)
-        self.release()
-        self._model = Loaded(str(model), "ONNX", graph, layers(graph), tensors)
-        return self.summary()
-
-    def load(
-        self,
-        path: str | Path,
-        inputs: Sequence[str] | None = None,
-        input_size_list: Sequence[Sequence[int]] | None = None,
-        outputs: Sequence[str] | None = None,
-        *,
-        progress: Progress | None = None,
-    ) -> ModelSummary:
-        """Read a model of any known kind, told by its content: ONNX, or a package written by `export`."""
-        file = path_from(path, "model")
-        kind = kind_of(file)
-        if kind == "rknn" or package.is_package(file):
-            if inputs or input_size_list or outputs:
-                raise ConfigError(
-                    "a built package cannot be cut", where=str(path), hint="cut the source model and build it"
-                )
-            return self.load_rknn(file)
-        if kind != "onnx":
-            raise NotYetError(f"{kind} models cannot be read yet", where=str(path), hint="convert it to ONNX")
-        return self.load_onnx(file, inputs, input_size_list, outputs, progress=progress)
-
-    def load_rknn(self, path: str | Path) -> ModelSummary:
-        """Read a package that `export` wrote; it can be run and inspected, and analysed like a fresh build."""
-        stored = package.read(path_from(path, "path"))
-        self._take_stored(stored, str(path), "package")
-        return self.summary()
 
     def build(
         self,
@@ -209,19 +141,3 @@ class Session(TuningSession):
         with replacing(file) as target:
             target.write(data)
         return file
-
-    def _optimize(self, graph: ir.Model) -> None:
-        if self._on_check is None:
-            optimize(graph, self.config.optimization_level)
-            return
-        on_check = self._on_check
-        feeds = random_feeds(graph)
-        before = run_float(graph, feeds)
-
-        def check(name: str, model: ir.Model) -> None:
-            nonlocal before
-            after = run_float(model, feeds)
-            on_check(name, *distance(before, after))
-            before = after
-
-        optimize(graph, self.config.optimization_level, check)

@@ -14,13 +14,26 @@ LARGEST_TEXT = 16 << 20
 
 
 @dataclasses.dataclass(frozen=True)
+class Grid:
+    """The integers that a source model has in a tensor's place: real value = (q - zero_point) * scale, q of `dtype`."""
+
+    dtype: str
+    scale: float
+    zero_point: int
+
+
+@dataclasses.dataclass(frozen=True)
 class TensorSummary:
-    """A model's input or output. `layout` is 'nchw' or 'nhwc' for four dimensions, else ''."""
+    """A model's input or output. `layout` is 'nchw' or 'nhwc' for four dimensions, else ''.
+
+    `grid` is what a model that came quantized takes or gives there itself; here it takes and gives real values.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     layout: str = ""
+    grid: Grid | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

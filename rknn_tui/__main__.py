@@ -110,7 +110,7 @@ def _parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("model", nargs="*", metavar="MODEL", help="an .onnx model or package to open")
+    parser.add_argument("model", nargs="*", metavar="MODEL", help="a model or package to open")
     parser.add_argument("--version", action="store_true", help="print the version")
     parser.add_argument("--read-only", action="store_true", help="write nothing beside the model")
     add_job_arguments(parser)

@@ -7,7 +7,20 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-MODEL_SUFFIXES = (".onnx", ".rknn", ".model")
+MODEL_SUFFIXES = (
+    ".onnx",
+    ".rknn",
+    ".model",
+    ".tflite",
+    ".pb",
+    ".prototxt",
+    ".caffemodel",
+    ".cfg",
+    ".weights",
+    ".pt",
+    ".pth",
+    ".ptl",
+)
 DATASET_SUFFIXES = (".txt",)
 CONFIG_SUFFIXES = (".yaml", ".yml")
 CFG_SUFFIXES = (".quantization.cfg", ".cfg")

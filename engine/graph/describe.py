@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
+from engine.graph.given import given
 from engine.graph.layers import Layer
 from engine.graph.query import attribute, sole_consumer, static_shape, tensors
 from engine.summaries import LayerSummary, TensorSummary
@@ -55,7 +56,10 @@ def describe_tensor(value: ir.Value) -> TensorSummary:
     dtype = str(value.dtype.numpy()) if value.dtype is not None else "float32"
     layout = value.metadata_props.get(_LAYOUT, "")
     # A package may come from anywhere and say anything.
-    return TensorSummary(value.name or "", static_shape(value), dtype, layout if layout in ("nchw", "nhwc") else "")
+    layout = layout if layout in ("nchw", "nhwc") else ""
+    parameters = given(value)
+    grid = None if parameters is None else parameters.source_grid
+    return TensorSummary(value.name or "", static_shape(value), dtype, layout, grid)
 
 
 def describe_layers(

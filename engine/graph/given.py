@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from engine.errors import ModelError
 from engine.graph.query import attribute, static_shape
+from engine.summaries import Grid
 
 KEY = "rknn_tui.quantization"
 """Metadata key of a value whose quantization parameters came with the model."""
@@ -30,12 +31,24 @@ _REARRANGE = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identi
 
 @dataclasses.dataclass(frozen=True)
 class GivenParameters:
-    """real = (q - zero_point) * scale with q of `dtype` (signed); `axis` is None for one pair for all."""
+    """real = (q - zero_point) * scale with q of `dtype` (signed); `axis` is None for one pair for all.
+
+    `source` is the dtype that the source model has there, which may be the unsigned one.
+    """
 
     dtype: str
     scale: tuple[float, ...]
     zero_point: tuple[int, ...]
     axis: int | None = None
+    source: str = dataclasses.field(default="", compare=False)
+
+    @property
+    def source_grid(self) -> Grid | None:
+        """The integers of the source model; None for parameters by channel."""
+        if len(self.scale) != 1:
+            return None
+        dtype = self.source if self.source in SIGNED else self.dtype
+        return Grid(dtype, self.scale[0], self.zero_point[0] - SIGNED[dtype][1])
 
     @staticmethod
     def of(
@@ -53,7 +66,7 @@ class GivenParameters:
             raise ModelError("its scale is not a positive number", where=where)
         if len(points) != len(scales):
             raise ModelError(f"it has {len(scales)} scales and {len(points)} zero points", where=where)
-        return GivenParameters(signed, scales, points, axis)
+        return GivenParameters(signed, scales, points, axis, dtype)
 
 
 def keep(value: ir.Value, parameters: GivenParameters) -> None:
@@ -67,7 +80,8 @@ def given(value: ir.Value) -> GivenParameters | None:
     if text is None:
         return None
     data = json.loads(text)
-    return GivenParameters(data["dtype"], tuple(data["scale"]), tuple(data["zero_point"]), data["axis"])
+    source = str(data.get("source", ""))
+    return GivenParameters(data["dtype"], tuple(data["scale"]), tuple(data["zero_point"]), data["axis"], source)
 
 
 def after(node: ir.Node) -> GivenParameters | None:

@@ -3,7 +3,7 @@
 A journal is a text file. Its first line is `{"journal": "rknn-tui", "version": 1}`; each further line is an entry, a
 JSON object with its "verb" and the verb's arguments:
 
-    open     model, inputs, input_size_list, outputs, cfg (of a .model)
+    open     model, inputs, input_size_list, outputs, weights (of Caffe or Darknet), cfg (of a .model)
     config   settings: all that are not the defaults, by the names of `Config`
     build    dataset, do_quantization, batch
     analyze  inputs: the sample, one file a model input; edits are measured on it from then on
@@ -357,6 +357,7 @@ VERBS: dict[str, dict[str, _Argument]] = {
         "inputs": _NAMES,
         "input_size_list": _Argument("a list of lists of positive integers", _sizes),
         "outputs": _NAMES,
+        "weights": _PATH_IN,
         "cfg": _PATH_IN,
     },
     "config": {"settings": _Argument("a mapping of settings", _settings, needed=True)},

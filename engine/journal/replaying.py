@@ -117,7 +117,7 @@ class Replay:
         elif entry["cfg"]:
             raise ConfigError("a cfg is opened with a .model", where="cfg", hint="leave it out")
         else:
-            self.session.load(path, *cuts, progress=progress)
+            self.session.load(path, *cuts, weights=entry["weights"], progress=progress)
         self._begin()
         model = self.session.summary()
         built = f", built {model.built}" if model.built else ""

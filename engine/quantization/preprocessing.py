@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.config import Config
 from engine.errors import ConfigError, InputError, ModelError
-from engine.summaries import TensorSummary
+from engine.summaries import Grid, TensorSummary
 
 Array = np.ndarray[Any, Any]
 
@@ -28,6 +28,7 @@ class InputSpec:
     `shape` is the model's own, batch included. `dtype` is a numpy name: 'float32', 'int64', 'bool', …
     `layout` is the model's own, 'nchw' (assumed when not given) or 'nhwc', for four dimensions, else ''.
     `mean` and `std` are empty for none, or hold one number, or one a channel. `rgb2bgr` is for dataset images only.
+    `grid` is the integers that the source model takes there, where it came quantized.
     """
 
     name: str
@@ -37,6 +38,7 @@ class InputSpec:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     rgb2bgr: bool = False
+    grid: Grid | None = None
 
     def __post_init__(self) -> None:
         if len(self.shape) == 4 and not self.layout:
@@ -97,6 +99,7 @@ def input_specs(config: Config, inputs: Sequence[TensorSummary]) -> tuple[InputS
             config.mean_values[index] if index < len(config.mean_values) else (),
             config.std_values[index] if index < len(config.std_values) else (),
             index < len(config.quant_img_RGB2BGR) and config.quant_img_RGB2BGR[index],
+            tensor.grid,
         )
         _check_channels(f"mean_values[{index}]", spec.mean, spec)
         _check_channels(f"std_values[{index}]", spec.std, spec)
@@ -121,11 +124,13 @@ def normalize(array: Array, spec: InputSpec) -> Array:
     """`(array - mean) / std` along the channel axis, computed in float32; contiguous and of dtype `spec.dtype`.
 
     `array` is in the model's own layout; its batch may differ from the model's. Without mean and std only the dtype
-    changes, and the result may share memory with `array`.
+    changes, and the result may share memory with `array`; but integers that the source model itself would take (those
+    of `spec.grid`, or pixels of a model that takes pixels less 128) become the real values that they stand for there.
     Raises InputError when a value does not survive: NaN or infinity, too large, or a fraction for an integer input.
     """
     if not spec.scales:
-        return convert(array, spec)
+        stored = _as_stored(array, spec)
+        return convert(array if stored is None else stored, spec)
     # Made contiguous first: an image is then reordered as bytes, not as floats.
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = np.asarray(array, order="C").astype(np.float32)
@@ -137,6 +142,23 @@ def normalize(array: Array, spec: InputSpec) -> Array:
         check_finite(array, spec)
         raise InputError("holds values too large for float32", where=f"input {spec.name!r}")
     return convert(scaled, spec)
+
+
+def _as_stored(array: Array, spec: InputSpec) -> Array | None:
+    """The real values of integers that are the source model's own; None where `array` holds others."""
+    grid = spec.grid
+    # A mean or std that is given, although it changes nothing, says that the numbers are values.
+    if grid is None or spec.mean or spec.std or np.dtype(spec.dtype).kind != "f":
+        return None
+    if array.dtype == np.uint8 and grid.dtype == "int8":
+        note(f"input {spec.name!r} takes int8: 128 is subtracted from the uint8 that it is given; or set mean and std")
+        stored = array.astype(np.float32) - 128
+    elif str(array.dtype) == grid.dtype:
+        stored = array.astype(np.float32)
+    else:
+        return None
+    real: Array = (stored - grid.zero_point) * np.float32(grid.scale)
+    return real
 
 
 def from_caller(value: Any, spec: InputSpec, *, data_format: str = "nhwc", pass_through: bool = False) -> Array:

@@ -56,10 +56,11 @@ class Memory:
 
     def _take(self, known: project.Project, given: Mapping[str, Any]) -> None:
         bench = self._bench
-        for name in ("inputs", "input_size_list", "outputs"):
+        for name in project.LOAD_OPTIONS:
             value = getattr(known, name)
             if value is not None and not given.get(name):
-                bench.load_options[name] = [list(one) if isinstance(one, tuple) else one for one in value]
+                several = not isinstance(value, str)
+                bench.load_options[name] = [_listed(one) for one in value] if several else value
         bench.dataset = given.get("dataset") or bench.dataset or known.dataset
         bench.sample = bench.sample or list(known.sample) or None
         bench.float16 = bool(given.get("float16") or known.float16)
@@ -84,7 +85,7 @@ class Memory:
             if value.framework == "hybrid":
                 arguments["cfg"] = str(path.with_suffix(".quantization.cfg"))
             else:
-                arguments |= {name: bench.load_options.get(name) for name in ("inputs", "input_size_list", "outputs")}
+                arguments |= {name: bench.load_options.get(name) for name in project.LOAD_OPTIONS}
             self._opened = [("open", arguments)]
             self._start(EditState())
         elif isinstance(value, BuildSummary) and job.method == "build":
@@ -166,6 +167,7 @@ class Memory:
             inputs=_tuple(options.get("inputs")),
             input_size_list=_tuple(options.get("input_size_list")),
             outputs=_tuple(options.get("outputs")),
+            weights=options.get("weights"),
             dataset=bench.dataset,
             sample=tuple(bench.sample or ()),
             config=bench.config,
@@ -234,6 +236,10 @@ class Memory:
         return Notice(
             f"{edits} of {when} that were not saved are back{other}{biases}: {undo} takes them away", "warning"
         )
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _tuple(value: Any) -> Any:

@@ -22,6 +22,9 @@ from rknn_tui.settings import state_folder
 
 SUFFIX = ".rknn-tui.yaml"
 LARGEST_PROJECT = 1 << 20
+LOAD_OPTIONS = ("inputs", "input_size_list", "outputs", "weights")
+"""The arguments of the engine's `load`, besides the model's path."""
+
 _MARK = "# rknn-tui project"
 _SETTINGS = tuple(field.name for field in dataclasses.fields(Config))
 
@@ -36,6 +39,7 @@ class Project:
     inputs: tuple[str, ...] | None = None
     input_size_list: tuple[tuple[int, ...], ...] | None = None
     outputs: tuple[str, ...] | None = None
+    weights: str | None = None
     dataset: str | None = None
     sample: tuple[str, ...] = ()
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -129,6 +133,7 @@ def _plain(value: Any) -> Any:
 
 
 _PATHS: Mapping[str, Callable[[Any, Path], Any]] = {
+    "weights": portable,
     "dataset": portable,
     "sample": lambda paths, folder: tuple(portable(path, folder) for path in paths),
     "cfg": portable,
@@ -236,6 +241,7 @@ _READERS: Mapping[str, tuple[str, Callable[[Any, Path], Any]]] = {
         lambda value, folder: tuple(tuple(_count(size) for size in _items(row)) for row in _items(value)),
     ),
     "outputs": ("a list of tensor names", _names),
+    "weights": ("a path", _path),
     "dataset": ("a path", _path),
     "sample": (
         "a list of paths",

@@ -24,6 +24,7 @@ from rknn_tui.bench.job import Job
 from rknn_tui.bench.kept import Kept
 from rknn_tui.bench.outcomes import outcome
 from rknn_tui.bench.paths import exists, is_file, is_folder, typed_path
+from rknn_tui.bench.project import LOAD_OPTIONS
 from rknn_tui.bench.searches import Searches
 from rknn_tui.keymap import DEFAULT, Keymap
 from rknn_tui.settings import Settings
@@ -35,8 +36,8 @@ class Workbench(EngineJobs):
     """Turns what the user wants into requests, and the engine's answers into state, notices and questions.
 
     `on_progress` and `on_end` are called in the reading thread; hand their arguments to `progressed` and `ended` in
-    the thread that owns the workbench. `options`: inputs, input_size_list, outputs, dataset, config, float16, batch.
-    Notices name keys as `keymap` has them.
+    the thread that owns the workbench. `options`: inputs, input_size_list, outputs, weights,
+    dataset, config, float16, batch. Notices name keys as `keymap` has them.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Workbench(EngineJobs):
         self._built_with: dict[str, Any] | None = None
         self._again: dict[str, Any] | None = None
         self.given = dict(options)
-        self.load_options = {key: options.get(key) for key in ("inputs", "input_size_list", "outputs")}
+        self.load_options = {key: options.get(key) for key in LOAD_OPTIONS}
         self.config: dict[str, Any] = dict(options.get("config") or {})
         self.path = ""
         self.dataset: str | None = options.get("dataset")

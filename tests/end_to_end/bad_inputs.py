@@ -22,7 +22,6 @@ from engine.errors import (
     FileError,
     InputError,
     ModelError,
-    NotYetError,
     QuantizationError,
     UnsupportedOperator,
 )
@@ -272,7 +271,7 @@ MODELS = [
     model("a yaml", ModelError, b"a: 1\n", "m.onnx", "not an ONNX model|no ONNX graph"),
     model("the vendor's", FileError, VENDOR, "v.rknn", "vendor", "source model", path="v.rknn"),
     model("the vendor's as onnx", EngineError, VENDOR, "m.onnx", "vendor|not an ONNX"),
-    model("tflite", NotYetError, TFLITE, "m.tflite", "ONNX", path="m.tflite", levels=("session", "cli")),
+    model("tflite", ModelError, TFLITE, "m.tflite", "corrupt|again", path="m.tflite", levels=("session", "cli")),
     model("tflite as onnx", EngineError, TFLITE, "m.onnx", "TensorFlow Lite|another framework"),
     model("damaged weights", ModelError, damaged_weights, "m.onnx", "check the model|again"),
     model("corrupt graph", ModelError, dangling, "relu", "'nowhere'"),

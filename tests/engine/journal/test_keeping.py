@@ -33,6 +33,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "inputs": st.lists(TEXTS, min_size=1, max_size=3),
     "input_size_list": st.lists(st.lists(COUNTS, min_size=1, max_size=4), min_size=1, max_size=2),
     "outputs": st.lists(TEXTS, min_size=1, max_size=3),
+    "weights": TEXTS,
     "cfg": TEXTS,
     "settings": st.fixed_dictionaries(
         {"target_platform": st.sampled_from(["rk3588", "RV1106"])},

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from engine.config import Config
 from engine.errors import ConfigError, InputError, ModelError
 from engine.quantization.preprocessing import InputSpec, from_caller, input_specs, normalize, note
-from engine.summaries import TensorSummary
+from engine.summaries import Grid, TensorSummary
 
 IMAGE = TensorSummary("x", (1, 3, 4, 6), "float32", "nchw")
 TOKENS = TensorSummary("ids", (1, 16), "int64")
@@ -231,3 +231,20 @@ class TestFromCaller:
         before = result.copy()
         array[:] = 99
         assert np.array_equal(result, before)
+
+
+def test_integers_of_the_source_model_become_the_values_that_they_stand_for() -> None:
+    taking = InputSpec("x", (1, 2), grid=Grid("uint8", 0.5, 10))
+    real = np.array([[1.0, -5.0]], np.float32)
+    assert np.array_equal(normalize(np.array([[12, 0]], np.uint8), taking), real)
+    # Other numbers are values already, and so are all once a mean or std is given.
+    for dtype in (np.float32, np.int64):
+        assert np.array_equal(normalize(np.array([[12, 0]], dtype), taking), [[12, 0]])
+    scaled = InputSpec("x", (1, 2), mean=(0.0,), std=(1.0,), grid=Grid("uint8", 0.5, 10))
+    assert np.array_equal(normalize(np.array([[12, 0]], np.uint8), scaled), [[12, 0]])
+
+
+def test_pixels_are_brought_to_a_model_that_takes_them_signed() -> None:
+    taking = InputSpec("x", (1, 2), grid=Grid("int8", 0.25, -3))
+    assert np.array_equal(normalize(np.array([[128, 0]], np.uint8), taking), [[0.75, -31.25]])
+    assert np.array_equal(normalize(np.array([[0, -128]], np.int8), taking), [[0.75, -31.25]])
