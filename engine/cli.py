@@ -143,7 +143,7 @@ def _run(words: list[str], program: str) -> int:
         raise UsageError(f"unknown command {verb!r}", hint=nearest(verb, VERBS))
     arguments = verb_parser(verb, program).parse_words(words[1:])
     with Console(as_json=arguments.json, verbose=arguments.verbose, quiet=arguments.quiet) as console:
-        from engine import cli_demo, cli_jobs, cli_replay, cli_tuning
+        from engine import cli_demo, cli_jobs, cli_operators, cli_replay, cli_tuning
 
         jobs: dict[str, Callable[[argparse.Namespace, Console], int]] = {
             "build": cli_jobs.build,
@@ -155,6 +155,7 @@ def _run(words: list[str], program: str) -> int:
             "set": cli_replay.set_layers,
             "replay": cli_replay.replay,
             "inspect": cli_jobs.inspect,
+            "ops": cli_operators.ops,
             "demo": cli_demo.demo,
         }
         # A journal names arguments as the engine does.

@@ -41,6 +41,7 @@ from engine.cli_tuning_text import recipes_text, sources_text
 from engine.errors import ConfigError, EngineError, InputError, ModelError
 from engine.files.writing import replacing
 from engine.frontends import onnx_file
+from engine.frontends.recognition import kind_of
 from engine.quantization.dataset import read_sample
 from engine.quantization.preprocessing import input_specs
 from engine.session import Session
@@ -225,6 +226,8 @@ def _first_sample(dataset: str | None, session: Session, model: ModelSummary) ->
 def _inspect_file(path: Path, problem: EngineError) -> tuple[dict[str, Any], str]:
     """What the file says of itself when the engine cannot load it; raises `problem` where that is nothing."""
     try:
+        if kind_of(path) != "onnx":
+            raise problem
         graph_model = onnx_file.read(path)
     except EngineError:
         raise problem from None

@@ -20,6 +20,7 @@ VERBS = {
     "set": "change the precision or the range of layers in a cfg",
     "replay": "do again what a journal of the app says",
     "inspect": "show a model's inputs, outputs and layers",
+    "ops": "list the operators that each framework's models may have, and which chips run them",
     "demo": "build, analyse, repair and score the bundled model",
 }
 
@@ -33,6 +34,7 @@ _USAGES = {
     "set": "MODEL [--cfg FILE] SELECTOR ... (PRECISION | --range MIN,MAX) [options]",
     "replay": "JOURNAL [--until N] [--folder DIR] [--dry-run] [options]",
     "inspect": "MODEL [options]",
+    "ops": "[--framework NAME] [--target CHIP] [options]",
     "demo": "[--headless] [--worst N] [options]",
 }
 
@@ -75,6 +77,9 @@ _EXAMPLES = {
   {program} inspect model.onnx
   {program} inspect dynamic.onnx --input-size 1,3,224,224
   {program} inspect model.rknn --json""",
+    "ops": """\
+  {program} ops --framework tflite --target rk3566
+  {program} ops --json""",
     "demo": """\
   {program} demo --worst 5
   {program} demo --json""",
@@ -127,13 +132,13 @@ def verb_parser(verb: str, program: str) -> Parser:
     return parser
 
 
-_WITHOUT_MODEL = ("demo", "replay")
-_WITHOUT_BUILD = ("demo", "replay", "set")
+_WITHOUT_MODEL = ("demo", "replay", "ops")
+_WITHOUT_BUILD = ("demo", "replay", "set", "ops")
 
 _MODELS = {
-    "build": "an .onnx model, or the .model of hybrid quantization with --cfg",
+    "build": "a model, or the .model of hybrid quantization with --cfg",
     "tune": "a model, a package, or the .model of hybrid quantization",
-    "hybrid": "an .onnx model",
+    "hybrid": "a model",
     "set": "the .model of hybrid quantization, or a package",
 }
 
@@ -270,6 +275,11 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show the steps, and do nothing")
 
 
+def _ops_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--framework", metavar="NAME", help="onnx, tflite, tensorflow, caffe, darknet or pytorch")
+    parser.add_argument("--target", metavar="CHIP", help="only where this chip runs them (default: all chips)")
+
+
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--headless", action="store_true", help="do not open the app, also on a terminal")
 
@@ -283,6 +293,7 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "hybrid": _hybrid_arguments,
     "set": _set_arguments,
     "replay": _replay_arguments,
+    "ops": _ops_arguments,
     "demo": _demo_arguments,
 }
 

@@ -73,6 +73,12 @@ def check_signatures(model: ir.Model, where: str) -> None:
                 raise ModelError(f"the attribute {name!r} of {node.op_type} is of the wrong type", where=place)
 
 
+def operators() -> dict[str, tuple[str, ...]]:
+    """Every standard operator that can be read, each as itself."""
+    decided = {"If", *_LOOPS}
+    return {name: (name,) for name in sorted(_standard_operators()) if name not in decided}
+
+
 def _domain(node: ir.Node) -> str:
     return "" if node.domain == "ai.onnx" else node.domain
 
