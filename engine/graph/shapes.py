@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx.checker import ValidationError
@@ -11,7 +12,7 @@ from onnx.shape_inference import InferenceError, infer_node_outputs
 
 from engine.errors import ModelError, UnsupportedOperator
 from engine.graph.provenance import label
-from engine.graph.query import static_shape
+from engine.graph.query import attribute, constant, static_shape
 from engine.ort import make_session, reason
 
 LARGEST_TENSOR = 1 << 28
@@ -20,6 +21,8 @@ LARGEST_TENSOR = 1 << 28
 # Constants that decide a shape (sizes, pads, axes) are short; weights need not be copied to infer one.
 _LONGEST_SHAPE = 1024
 _STANDARD = ("", "ai.onnx")
+# Standard operators whose definitions infer nothing up to the opset that front ends write.
+_KEEPS_SHAPE = {"GroupNormalization", "MeanVarianceNormalization"}
 _RUNTIME_TYPES = {
     f"tensor({name})": kind
     for name, kind in {
@@ -64,6 +67,10 @@ class Inference:
         schema = self._schema(node)
         if schema is not None and schema.has_type_and_shape_inference_function:
             self._by_schema(node, schema)
+            if node.op_type == "Compress" and node.domain in _STANDARD:
+                _compress(node)
+        elif schema is not None and node.op_type in _KEEPS_SHAPE and node.domain in _STANDARD and node.inputs[0]:
+            node.outputs[0].type, node.outputs[0].shape = node.inputs[0].type, node.inputs[0].shape
         else:
             self._by_runtime(node)
         for value in node.outputs:
@@ -159,6 +166,20 @@ def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     if dim.HasField("dim_value"):
         return int(dim.dim_value)
     return str(dim.dim_param) or None
+
+
+def _compress(node: ir.Node) -> None:
+    """The size that a constant condition leaves, which inference does not look at."""
+    source, condition = node.inputs[0], constant(node.inputs[1])
+    if source is None or source.shape is None or not source.shape.is_static() or condition is None:
+        return
+    dims = list(static_shape(source))
+    axis = attribute(node, "axis")
+    if axis is None:
+        node.outputs[0].shape = ir.Shape([int(np.count_nonzero(condition))])
+    elif -len(dims) <= axis < len(dims):
+        dims[axis] = int(np.count_nonzero(condition))
+        node.outputs[0].shape = ir.Shape(dims)
 
 
 def _check(node: ir.Node, value: ir.Value) -> None:
