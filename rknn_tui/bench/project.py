@@ -106,7 +106,9 @@ def _write(path: Path, model: str | Path, project: Project) -> None:
     import yaml
 
     head = f"{_MARK}: what the app remembers of {Path(model).name!a}. It keeps keys that it does not know.\n"
-    text = yaml.safe_dump(new, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+    # Other line breaks than \n are escaped with all else that is not ASCII: YAML would fold them to spaces.
+    readable = not any(mark in repr(new) for mark in (r"\x85", r"\u2028", r"\u2029"))
+    text = yaml.safe_dump(new, sort_keys=False, default_flow_style=None, allow_unicode=readable, width=120)
     with replacing(path) as file:
         file.write((head + text).encode())
 

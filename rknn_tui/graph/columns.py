@@ -89,6 +89,9 @@ def columns(width: int, longest: Mapping[str, int], titles: Mapping[str, str] | 
         elif widths[name] + 1 <= room:
             room -= widths[name] + 1
             chosen.append(name)
+        elif name == "name":
+            # Numbers of layers that nobody can tell apart say nothing.
+            break
     if not chosen:
         return (Column("name", shown["name"], MARKER_CELLS, max(width - MARKER_CELLS, 0)),)
     for name in ("name", "op", "shape", "bar"):
