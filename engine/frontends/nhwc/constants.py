@@ -1,0 +1,91 @@
+"""Computes what constants alone decide, while a graph is being made: shapes, axes, sizes."""
+
+from __future__ import annotations
+
+import math
+
+import onnx
+import onnx_ir as ir
+
+from engine.errors import ModelError
+from engine.frontends.making import GraphMaker
+from engine.graph.query import Array, constant, static_shape
+from engine.ort import make_session, run
+
+_LARGEST = 1 << 20
+_MOST_WAITING = 1 << 14
+_KNOWN = "rknn_tui.evaluated"
+
+
+def evaluate(maker: GraphMaker, value: ir.Value) -> Array | None:
+    """What `value` holds, if only constants decide it and nothing on the way has more than a million elements."""
+    stored = constant(value)
+    if stored is not None:
+        return stored
+    if _KNOWN in value.meta:
+        known: Array | None = value.meta[_KNOWN]
+        return known
+    found = None
+    nodes = _nodes_before(value)
+    if nodes is not None:
+        found = _run(nodes, value)
+    value.meta[_KNOWN] = found
+    return found
+
+
+def _nodes_before(value: ir.Value) -> list[ir.Node] | None:
+    """The nodes that make `value` from constants, in order; None where an input, or too much, is among what they read."""
+    ordered: dict[ir.Node, None] = {}
+    waiting: list[tuple[ir.Value, bool]] = [(value, False)]
+    while waiting:
+        current, ready = waiting.pop()
+        node = current.producer()
+        if node is not None and (ready or node in ordered):
+            ordered[node] = None
+        elif constant(current) is None and _known(current) is None:
+            if node is None or _KNOWN in current.meta or len(waiting) > _MOST_WAITING or not _small(current):
+                return None
+            waiting.append((current, True))
+            waiting += [(source, False) for source in node.inputs if source is not None]
+    return list(ordered)
+
+
+def _known(value: ir.Value) -> Array | None:
+    known: Array | None = value.meta.get(_KNOWN)
+    return known
+
+
+def _small(value: ir.Value) -> bool:
+    try:
+        return math.prod(static_shape(value)) <= _LARGEST
+    except ValueError:
+        return False
+
+
+def _run(nodes: list[ir.Node], value: ir.Value) -> Array | None:
+    proto = onnx.ModelProto(ir_version=9)
+    graph = nodes[0].graph
+    assert isinstance(graph, ir.Graph)
+    for domain, version in graph.opset_imports.items():
+        proto.opset_import.add(domain=domain, version=version)
+    proto.graph.name = "constants"
+    made = {output for node in nodes for output in node.outputs}
+    given: set[ir.Value] = set()
+    for node in nodes:
+        proto.graph.node.append(ir.serde.serialize_node(node))
+        for source in node.inputs:
+            if source is None or source in made or source in given:
+                continue
+            given.add(source)
+            array = constant(source)
+            if array is None:
+                array = _known(source)
+            if array is None:
+                return None
+            proto.graph.initializer.append(onnx.numpy_helper.from_array(array, source.name or ""))
+    proto.graph.output.add(name=value.name or "")
+    try:
+        result: Array = run(make_session(proto, optimization="none", threads=1), None, {})[0]
+    except ModelError:
+        return None
+    return result
