@@ -67,13 +67,15 @@ class Place:
 class Spread:
     """What lies in a tensor whose spatial blocks were moved into the batch: see `space_to_batch`.
 
-    `gather` makes the tensor that moving the blocks back and cropping gives: called with the crops and its place.
+    `source` is what it was made of, with `pads` added. `gather` makes the tensor that moving the blocks back and cropping
+    gives: called with the crops and its place. `direct`: nothing was computed from the blocks yet.
     """
 
     block: tuple[int, ...]
-    gather: Callable[[tuple[tuple[int, int], ...], Place], Tensor]
-    source: Tensor
     pads: tuple[tuple[int, int], ...]
+    source: Tensor
+    gather: Callable[[tuple[tuple[int, int], ...], Place], Tensor]
+    direct: bool
 
 
 class Tensor:
@@ -190,15 +192,14 @@ class Tensor:
     @property
     def has_plain(self) -> bool:
         """Whether the value as it is can be had without a node."""
-        return self._array is not None or self._held(self._plain)
+        self._settle()
+        return self._array is not None or self._plain is not None
 
     @property
     def has_first(self) -> bool:
         """Whether the value with the channels first can be had without a node."""
-        return self._array is not None or self.rank < 3 or self._held(self._first)
-
-    def _held(self, value: ir.Value | None) -> bool:
-        return value is not None
+        self._settle()
+        return self._array is not None or self.rank < 3 or self._first is not None
 
     def plain(self) -> ir.Value:
         """The value as it is in the source model."""
