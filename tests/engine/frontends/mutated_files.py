@@ -1,0 +1,338 @@
+"""Loads damaged model files of every framework under watch: `python -m tests.engine.frontends.mutated_files`.
+
+Every file is loaded in a worker process that may take 5 seconds and 1 GB, and may raise EngineError only; what does
+otherwise is kept, and printed with its place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import importlib
+import importlib.util
+import json
+import os
+import random
+import resource
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from tests.engine.frontends.mutation_seeds import FRAMEWORKS, Seed, seeds
+from tests.engine.frontends.mutations import mutate
+
+MOST_SECONDS = 5.0
+MOST_MEMORY = 1 << 30
+"""Bytes that the resident memory may grow by while a file is loaded."""
+
+_ROOM = 3 << 30
+"""Bytes of address space beyond the start: libraries map more than they touch, and what is touched is measured."""
+
+_FILES_A_WORKER = 1000
+_COUNTS = {"pytorch": 1000}
+"""How many files by default, where not 10,000: each is read in a process of its own."""
+
+_ROOT = Path(__file__).resolve().parents[3]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one file. `kind`: 'loaded', 'refused', 'foreign', 'crash', 'hang' or 'memory'."""
+
+    kind: str
+    detail: str
+    seconds: float
+    memory: int
+    files: tuple[str, ...] = ()
+
+    @property
+    def faulty(self) -> bool:
+        return self.kind not in ("loaded", "refused")
+
+
+@dataclasses.dataclass
+class Report:
+    """What became of all files of a framework; `faults` are kept with their files."""
+
+    framework: str
+    note: str = ""
+    counts: Counter[str] = dataclasses.field(default_factory=Counter)
+    faults: list[Outcome] = dataclasses.field(default_factory=list)
+    slowest: float = 0.0
+    memory: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        self.counts[outcome.kind] += 1
+        self.slowest = max(self.slowest, outcome.seconds)
+        self.memory = max(self.memory, outcome.memory)
+        if outcome.faulty:
+            self.faults.append(outcome)
+
+
+def missing(framework: str) -> str:
+    """Why the framework's files cannot be tried here; empty where they can."""
+    if importlib.util.find_spec(f"engine.frontends.{framework}") is None:
+        return "no front end"
+    if framework == "pytorch" and importlib.util.find_spec("torch") is None:
+        return "needs torch"
+    try:
+        module = importlib.import_module(f"engine.frontends.{framework}")
+    except ImportError as error:
+        return f"cannot be imported: {error}"
+    if not hasattr(module, "load"):
+        return "no front end"
+    return "" if seeds(framework) else "no seed files; is there a zoo?"
+
+
+def try_files(framework: str, count: int, seed: int, keep: Path, *, workers: int = 1) -> Report:
+    """Load `count` damaged files; those that show a fault are copied to `keep`."""
+    report = Report(framework, missing(framework))
+    if report.note:
+        return report
+    found = seeds(framework)
+    lock = threading.Lock()
+
+    def work(first: int) -> None:
+        with tempfile.TemporaryDirectory(prefix="mutated.") as name, Worker() as worker:
+            for index in range(first, count, workers):
+                one = found[index % len(found)]
+                folder = Path(name)
+                files = damaged(one, framework, seed, index)
+                for file, data in files.items():
+                    (folder / file).write_bytes(data)
+                outcome = worker.load(framework, folder, one)
+                if outcome.kind == "hang":  # the machine may have been busy: only what hangs twice hangs
+                    outcome = worker.load(framework, folder, one)
+                if outcome.faulty:
+                    kept = keep / f"{framework}_{seed}_{index}_{one.name}"
+                    shutil.copytree(folder, kept, dirs_exist_ok=True)
+                    outcome = dataclasses.replace(outcome, files=tuple(str(kept / file) for file in files))
+                for file in files:
+                    (folder / file).unlink()
+                with lock:
+                    report.add(outcome)
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return report
+
+
+def damaged(seed: Seed, framework: str, number: int, index: int) -> dict[str, bytes]:
+    """The seed's files, of which one is damaged, or now and then all; the same for the same numbers."""
+    source = random.Random(f"{framework} {number} {index}")
+    names = sorted(seed.files)
+    chosen = names if source.random() < 0.1 else [source.choice(names)]
+    return {
+        name: mutate(data, seed.forms[name], source) if name in chosen else data for name, data in seed.files.items()
+    }
+
+
+class Worker:
+    """A process that loads one file after the other; a new one takes over when it dies, hangs or is old."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._done = 0
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._errors.close()
+
+    def load(self, framework: str, folder: Path, seed: Seed) -> Outcome:
+        """Let the process load the files of `seed` in `folder`."""
+        if self._done >= _FILES_A_WORKER:
+            self._stop()
+        process = self._running()
+        paths = [str(folder / name) for name in sorted(seed.files, key=_main_file_first)]
+        job = {"framework": framework, "paths": paths, "arguments": dict(seed.arguments)}
+        assert process.stdin is not None
+        started = time.monotonic()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(job).encode() + b"\n")
+            process.stdin.flush()
+        line = self._answer(MOST_SECONDS)
+        seconds = time.monotonic() - started
+        self._done += 1
+        if line is None:
+            self._stop()
+            return Outcome("hang", f"no answer after {MOST_SECONDS:g} s", seconds, 0)
+        if not line:
+            code = process.wait()
+            self._stop()
+            return Outcome("crash", f"the process ended with {code}: {self._last_errors()}", seconds, 0)
+        return Outcome(**json.loads(line))
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            self._errors.seek(0)
+            self._errors.truncate()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.engine.frontends.mutated_files", "--worker"],
+                cwd=_ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+            )
+            self._done = 0
+            if not self._answer(60.0):  # it tells that it has imported everything
+                raise RuntimeError(f"the worker does not start: {self._last_errors()}")
+        return self._process
+
+    def _answer(self, seconds: float) -> bytes | None:
+        """The next line of the process; empty when it ended, None when it says nothing for so long."""
+        assert self._process is not None and self._process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            if not selector.select(seconds):
+                return None
+        return self._process.stdout.readline()
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        stream.close()
+
+    def _last_errors(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")[-500:].strip()
+
+
+def _main_file_first(name: str) -> bool:
+    return name.endswith((".caffemodel", ".weights"))
+
+
+# In the worker
+
+
+def serve() -> None:
+    """Load what standard input names, line by line, and answer with outcomes, until it ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # libraries may print
+    from engine.errors import EngineError
+
+    for name in FRAMEWORKS:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f"engine.frontends.{name}")
+    limit_memory()
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        job = json.loads(line)
+        load = importlib.import_module(f"engine.frontends.{job['framework']}").load
+        before = _resident()
+        started = time.perf_counter()
+        try:
+            load(*map(Path, job["paths"]), **_arguments(job))
+            kind, detail = "loaded", ""
+        except EngineError as error:
+            kind, detail = "refused", f"{type(error).__name__}: {error}"[:500]
+        except BaseException as error:  # whatever else comes out is a fault
+            kind, detail = "foreign", f"{type(error).__name__}: {error}"[:500]
+        seconds = time.perf_counter() - started
+        grown = max(_peak() - before, 0)
+        if grown > MOST_MEMORY and kind != "foreign":
+            kind, detail = "memory", f"{kind}; {detail}"
+        print(json.dumps(dataclasses.asdict(Outcome(kind, detail, seconds, grown))), file=answers, flush=True)
+
+
+def _arguments(job: dict[str, Any]) -> dict[str, Any]:
+    """The arguments besides the files; Caffe's weights may be absent, which is said."""
+    arguments = dict(job["arguments"])
+    if job["framework"] == "caffe" and len(job["paths"]) == 1:
+        arguments["blobs"] = None
+    return arguments
+
+
+def limit_memory() -> None:
+    """Let this process, and each that it starts, map no more than `_ROOM` beyond what it has mapped by now."""
+    mapped = _status("VmSize") or (4 << 30)
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + _ROOM, mapped + _ROOM))
+
+
+def _resident() -> int:
+    """Bytes in memory now; the peak is counted anew from here."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def _peak() -> int:
+    return _status("VmHWM")
+
+
+def _status(key: str) -> int:
+    """Bytes that Linux notes of this process under `key`; 0 elsewhere."""
+    with contextlib.suppress(OSError), Path("/proc/self/status").open() as lines:
+        for line in lines:
+            if line.startswith(f"{key}:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+# What is printed
+
+
+def table(reports: Sequence[Report]) -> str:
+    """The outcomes as text, a line a framework, and the faults below."""
+    columns = f"{'':12}{'files':>8}{'loaded':>8}{'refused':>9}{'faults':>8}{'slowest':>11}{'memory':>10}"
+    return "\n".join([columns, *_lines(reports)]) + "\n"
+
+
+def _lines(reports: Sequence[Report]) -> Iterator[str]:
+    for one in reports:
+        if one.note:
+            yield f"{one.framework:12}{one.note:>12}"
+            continue
+        yield (
+            f"{one.framework:12}{one.counts.total():8}{one.counts['loaded']:8}{one.counts['refused']:9}"
+            f"{len(one.faults):8}{one.slowest:9.2f} s{one.memory >> 20:7} MB"
+        )
+    for one in reports:
+        for fault in one.faults:
+            yield f"{one.framework}: {fault.kind}: {fault.detail}"
+            yield from (f"    {file}" for file in fault.files)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Load damaged model files and tell what went wrong.")
+    parser.add_argument("--framework", choices=FRAMEWORKS, action="append", help="one of them; default all")
+    parser.add_argument("--count", type=int, help="files a framework; default 10000, PyTorch 1000")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="processes at a time")
+    parser.add_argument("--keep", type=Path, help="folder for files that show a fault; default a new one")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.worker:
+        serve()
+        return 0
+    keep = options.keep or Path(tempfile.mkdtemp(prefix="mutated_faults."))
+    reports = []
+    for framework in options.framework or FRAMEWORKS:
+        count = options.count or _COUNTS.get(framework, 10_000)
+        reports.append(try_files(framework, count, options.seed, keep, workers=options.workers))
+    print(table(reports))
+    return 1 if any(one.faults for one in reports) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
