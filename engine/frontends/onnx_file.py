@@ -67,7 +67,7 @@ def _check_text(message: Message, path: Path) -> None:
             if isinstance(item, Message):
                 _check_text(item, path)
             elif not isinstance(item, str):
-                raise ModelError(f"holds the name {item!r}, which is not text", where=str(path), hint=CORRUPT)
+                raise ModelError(f"holds the name {item[:60]!r}, which is not text", where=str(path), hint=CORRUPT)
 
 
 def _check_names(graph: onnx.GraphProto, path: Path) -> None:

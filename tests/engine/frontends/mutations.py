@@ -13,7 +13,8 @@ from typing import Literal
 
 Form = Literal["bytes", "protobuf", "text", "archive"]
 
-MOST_STEPS = 4
+_STEPS = (1, 1, 1, 1, 2, 4)
+"""How many damages a file may have; with one, it is read further."""
 
 _HUGE = (0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 1 << 20, 1 << 28, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
 _NUMBERS = (0, 1, 2, 3, 7, 4096, *_HUGE, 1 << 40, (1 << 62), (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
@@ -26,8 +27,8 @@ _TEXT_NOISE = (*"{}[]:=,#\"'\\\n\t-", "{{{{{{", "}}}}}}", "\x00", "é", "\ud7ff"
 
 
 def mutate(data: bytes, form: Form, source: random.Random) -> bytes:
-    """One to `MOST_STEPS` damages, those of the form and those of bytes mixed."""
-    for _ in range(source.randint(1, MOST_STEPS)):
+    """One damage or several, those of the form and those of bytes mixed."""
+    for _ in range(source.choice(_STEPS)):
         step = source.choice(_BY_FORM[form])
         data = step(data, source)
     return data
@@ -349,7 +350,7 @@ _TEXT: tuple[_Step, ...] = (
 )
 _BY_FORM: dict[Form, tuple[_Step, ...]] = {
     "bytes": _BYTES,
-    "protobuf": (*(_change_field,) * 20, *_BYTES),
+    "protobuf": (*(_change_field,) * 40, *_BYTES),
     "text": _TEXT,
     "archive": (*(_change_member,) * 20, *_BYTES),
 }
