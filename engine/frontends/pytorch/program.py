@@ -1,0 +1,125 @@
+"""A TorchScript graph as plain records: every node with its inputs by name, its scope, and its blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from typing import Any
+
+from engine.frontends.pytorch.eager import torch
+
+_DEEPEST = 100
+_HOISTED = re.compile(r"^_jit_pass_hoist_\w*?packed_params\.(.*)\._packed_params\.\d+$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One node. `names` are the schema's for the inputs, `keywords` those that must be named, `scope` the path of the module that the node belongs to,
+    `place` the line of source code."""
+
+    kind: str
+    overload: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    names: tuple[str, ...]
+    keywords: tuple[str, ...]
+    debug_names: tuple[str, ...]
+    scope: str
+    place: str
+    attribute: str
+    constant: Any
+    types: tuple[Any, ...]
+    blocks: tuple[Block, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Steps in order; values are known by number."""
+
+    inputs: tuple[int, ...]
+    input_names: tuple[str, ...]
+    input_types: tuple[Any, ...]
+    outputs: tuple[int, ...]
+    output_names: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+
+def read_graph(graph: Any) -> Block:
+    """The graph with all calls of functions and modules put in their place. Raises ValueError for one that is nested
+    too deep."""
+    graph = graph.copy()
+    torch()._C._jit_pass_inline(graph)
+    return _block(graph, 0)
+
+
+def _block(block: Any, depth: int) -> Block:
+    if depth > _DEEPEST:
+        raise ValueError(f"its blocks are nested more than {_DEEPEST} deep")
+    inputs, outputs = list(block.inputs()), list(block.outputs())
+    return Block(
+        tuple(v.unique() for v in inputs),
+        tuple(v.debugName() for v in inputs),
+        tuple(v.type() for v in inputs),
+        tuple(v.unique() for v in outputs),
+        tuple(v.debugName() for v in outputs),
+        tuple(_step(node, depth) for node in block.nodes()),
+    )
+
+
+def _step(node: Any, depth: int) -> Step:
+    kind = node.kind()
+    schema = node.schema()
+    names, keywords, overload = ((), (), "") if schema == "(no schema)" else _signature(schema)
+    outputs = list(node.outputs())
+    attribute = node.s("name") if node.hasAttribute("name") and node.kindOf("name") == "s" else ""
+    return Step(
+        kind=kind,
+        overload=overload,
+        inputs=tuple(v.unique() for v in node.inputs()),
+        outputs=tuple(v.unique() for v in outputs),
+        names=names,
+        keywords=keywords,
+        debug_names=tuple(v.debugName() for v in outputs),
+        scope=_scope(node.getModuleHierarchy()),
+        place=_place(node.sourceRange()),
+        attribute=attribute,
+        constant=outputs[0].toIValue() if kind == "prim::Constant" and not attribute else None,
+        types=tuple(v.type() for v in outputs),
+        blocks=tuple(_block(inner, depth + 1) for inner in node.blocks()),
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _signature(schema: str) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    parsed = torch()._C.parse_schema(schema)
+    names = tuple(argument.name for argument in parsed.arguments)
+    keywords = tuple(argument.name for argument in parsed.arguments if argument.kwarg_only)
+    return names, keywords, parsed.overload_name
+
+
+@functools.lru_cache(maxsize=4096)
+def _scope(hierarchy: str) -> str:
+    """'layer(Sequential).0(Conv2d).SELF(Conv2d)' as 'layer.0': the modules without their types."""
+    # What is called from an unknown instance, and inlined functions, have names that say nothing.
+    parts = [part.split("(", 1)[0] for part in re.split(r"(?<=\))\.", hierarchy) if part]
+    kept = [part for part in parts if part and part not in ("SELF", "UNKNOWN_INSTANCE", "TOP")]
+    return ".".join(kept)
+
+
+def _place(source: str) -> str:
+    """The line of source code, where the file has it: 'net.py:12'."""
+    found = re.search(r'File "([^"]+)", line (\d+)', source)
+    return f"{found.group(1).rsplit('/', 1)[-1]}:{found.group(2)}" if found else ""
+
+
+def module_of(parameter: str) -> str:
+    """The path of the module whose parameter this is: 'conv1' for 'conv1.weight'."""
+    hoisted = _HOISTED.match(parameter)
+    if hoisted:
+        return hoisted.group(1)
+    while parameter.endswith("._packed_params"):
+        parameter = parameter.removesuffix("._packed_params")
+        if not parameter.endswith("._packed_params"):
+            return parameter
+    return parameter.rpartition(".")[0]
