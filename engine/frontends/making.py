@@ -13,7 +13,7 @@ from engine.graph.describe import mark_layout
 from engine.graph.given import GivenParameters, keep
 from engine.graph.names import Names
 from engine.graph.provenance import mark_source, set_sources
-from engine.graph.query import Array, constant, static_shape
+from engine.graph.query import Array, constant, new_attribute, static_shape
 from engine.graph.shapes import Inference
 
 OPSET = 19
@@ -86,13 +86,13 @@ class GraphMaker:
         **attributes: Any,
     ) -> list[ir.Value]:
         """Like `node`, for several outputs; an empty name leaves one out."""
-        given = {key: value for key, value in attributes.items() if value is not None}
+        given = [new_attribute(key, value) for key, value in attributes.items() if value is not None]
         outputs = [ir.val(self._names.fresh(name) if name else "") for name in names]
         source = source or names[0]
         # ONNX Runtime speaks of nodes by name, and wants no name twice.
         count = self._nodes[source] = self._nodes.get(source, 0) + 1
         name = source if count == 1 else f"{source}_{count}"
-        node = ir.node(op_type, inputs=list(inputs), attributes=given, outputs=outputs, domain=domain, name=name)
+        node = ir.Node(domain, op_type, list(inputs), given, outputs=outputs, name=name)
         set_sources(node, [source])
         try:
             self._inference.infer(node)

@@ -52,7 +52,9 @@ class Names:
     def constant(self, base: str, array: Array) -> ir.Value:
         """A new initializer of the graph that holds `array`, under a fresh name made from `base`."""
         array = np.asarray(array, order="C")
-        tensor = ir.tensor(array, name=self.fresh(base))
-        value = ir.val(tensor.name, dtype=tensor.dtype, shape=ir.Shape(array.shape), const_value=tensor)
+        name = self.fresh(base)
+        # onnx_ir looks long for what an array may be besides.
+        tensor = ir.Tensor(array, name=name) if array.dtype.kind in "fiub" else ir.tensor(array, name=name)
+        value = ir.val(name, dtype=tensor.dtype, shape=ir.Shape(array.shape), const_value=tensor)
         self._graph.register_initializer(value)
         return value

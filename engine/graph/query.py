@@ -66,6 +66,16 @@ def drop_unused_constants(graph: ir.Graph) -> int:
     return len(unused)
 
 
+def new_attribute(name: str, value: Any) -> ir.Attr:
+    """The attribute that holds a Python value; lists of numbers without a slow look for what else they may be."""
+    if isinstance(value, (list, tuple)) and value:
+        if all(type(item) is int for item in value):
+            return ir.AttrInt64s(name, value)
+        if all(type(item) is float for item in value):
+            return ir.AttrFloat32s(name, value)
+    return ir.convenience.convert_attribute(name, value)
+
+
 def new_node(
     graph: ir.Graph,
     op_type: str,
@@ -79,7 +89,8 @@ def new_node(
 ) -> ir.Node:
     """A one-output node of the standard domain whose output is called `name`; the caller inserts it."""
     value = ir.val(name, dtype=dtype, shape=ir.Shape(list(shape)))
-    node = ir.node(op_type, inputs=list(inputs), attributes=attributes, outputs=[value])
+    given = [new_attribute(key, item) for key, item in (attributes or {}).items()]
+    node = ir.Node("", op_type, list(inputs), given, outputs=[value])
     return inherit(node, *origins)
 
 
