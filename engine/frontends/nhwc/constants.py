@@ -34,7 +34,7 @@ def evaluate(maker: GraphMaker, value: ir.Value) -> Array | None:
 
 
 def _nodes_before(value: ir.Value) -> list[ir.Node] | None:
-    """The nodes that make `value` from constants, in order; None where an input, or too much, is among what they read."""
+    """The nodes that make `value` from constants, in order; None where they read an input, or too much."""
     ordered: dict[ir.Node, None] = {}
     waiting: list[tuple[ir.Value, bool]] = [(value, False)]
     while waiting:

@@ -13,9 +13,9 @@ from engine.frontends.nhwc.tensors import Place, Tensor, in_layout, prefers_firs
 def pool(
     x: Tensor, place: Place, kind: str, *, kernel: Sequence[int], strides: Sequence[int], padding: Padding = "VALID"
 ) -> Tensor:
-    """The 'max', 'average' or 'l2' (root of the mean square) of each window over the spatial axes of [N, spatial..., C].
+    """The 'max', 'average' or 'l2' (root of the mean square) of each window over the spatial axes of [N, spatial, C].
 
-    Padding is in no average. Raises ModelError.
+    There may be several spatial axes. Padding is in no average. Raises ModelError.
     """
     if x.rank != len(kernel) + 2:
         raise place.error(f"pools {list(x.shape)} in windows of {list(kernel)}")

@@ -22,7 +22,10 @@ _REDUCTIONS = {
 
 
 def reduce(x: Tensor, place: Place, kind: str, *, axes: Sequence[int], keep_axes: bool = False) -> Tensor:
-    """The 'mean', 'sum', 'max', 'min', 'prod', 'any' or 'all' along `axes`; along none that is `x`. Raises ModelError."""
+    """The 'mean', 'sum', 'max', 'min', 'prod', 'any' or 'all' along `axes`; along none it is `x`.
+
+    Raises ModelError.
+    """
     chosen = sorted({normal_axis(axis, x.rank, place) for axis in axes}) if x.rank else []
     first = prefers_first([x])
     if not chosen:

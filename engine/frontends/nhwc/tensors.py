@@ -67,8 +67,8 @@ class Place:
 class Spread:
     """What lies in a tensor whose spatial blocks were moved into the batch: see `space_to_batch`.
 
-    `source` is what it was made of, with `pads` added. `gather` makes the tensor that moving the blocks back and cropping
-    gives: called with the crops and its place. `direct`: nothing was computed from the blocks yet.
+    `source` is what it was made of, with `pads` added. `gather` makes the tensor that moving the blocks back and
+    cropping gives: called with the crops and its place. `direct`: nothing was computed from the blocks yet.
     """
 
     block: tuple[int, ...]
@@ -273,7 +273,8 @@ class Tensor:
         value = self.plain()
         twin = self._first
         if twin is not None and twin is not value and twin.name == self.name and twin.producer() is not None:
-            twin.name, value.name = value.name, twin.name
+            value.name = self.name
+            self.maker.rename(twin, f"{self.name}_{'nchw' if self.rank == 4 else 'first'}")
         return value
 
     def _settle(self) -> None:
