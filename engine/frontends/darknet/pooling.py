@@ -8,6 +8,9 @@ from engine.errors import ModelError
 from engine.frontends.darknet.cfg import Section
 from engine.frontends.darknet.network import Network, section
 
+_LARGEST_WINDOW = 1 << 14
+"""Longer than any image is; what is longer is a slip or an attack."""
+
 
 @section("maxpool", "max", becomes=("MaxPool", "Reshape", "ReduceMax"))
 def maxpool(net: Network, at: Section) -> ir.Value:
@@ -49,7 +52,7 @@ def _pool(net: Network, at: Section, op_type: str) -> ir.Value:
         raise ModelError(f"padding={padding}, which must be at least 0", where=at.where)
     before = padding // 2
     counts = [(length + padding - size) // step + 1 for length, step in zip(lengths, strides, strict=True)]
-    if min(length + padding - size for length in lengths) < 0:
+    if size > _LARGEST_WINDOW or min(length + padding - size for length in lengths) < 0:
         raise ModelError(f"its window of {size} does not fit {lengths[0]}x{lengths[1]}", where=at.where)
     # No more is added behind than the last window reaches.
     behind = [
