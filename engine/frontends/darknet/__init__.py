@@ -49,8 +49,8 @@ def load(
 
     The input is `data`, NCHW, of the size in [net] or in `input_size_list`. A layer and its output have the layer's
     index behind [net] and its type for a name, as in `003_convolutional`. The model ends at what feeds its detection
-    layers, in their order: these outputs are called `pre_yolo_0`, `pre_yolo_1`... after [yolo] sections and
-    `pre_region_0` and so on after others. Without such layers it ends at the last one. `inputs` and `outputs` cut it at
+    layers ([yolo], [region], [detection], [Gaussian_yolo]), in their order: these outputs are called `pre_yolo_0`,
+    `pre_yolo_1` and so on. Without such layers it ends at the last one. `inputs` and `outputs` cut it at
     other layers. Raises FileError, ModelError, UnsupportedOperator, ConfigError.
     """
     try:
@@ -116,8 +116,7 @@ def _load(
 def _add(net: Network, at: Section, heads: dict[str, ir.Value]) -> None:
     """Add the layer of one section."""
     if at.type in _HEADS:
-        count = sum(name.startswith(f"pre_{at.type.lower()}_") for name in heads)
-        heads[f"pre_{at.type.lower()}_{count}"] = _fed(net, at)
+        heads[f"pre_yolo_{len(heads)}"] = _fed(net, at)
         net.layers.append((at.name, None))
         return
     before = net.current

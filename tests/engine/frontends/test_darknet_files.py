@@ -51,9 +51,10 @@ def test_other_networks_end_at_their_last_layer_and_every_layer_can_be_named(tmp
         load(*files, outputs=["004_upsampled"])
 
 
-def test_a_region_has_its_own_name(tmp_path: Path) -> None:
-    model = loaded(tmp_path, [CONVOLUTION, ("region", {"anchors": "1,1", "num": 1})], *PARTS)
-    assert [v.name for v in model.graph.outputs] == ["pre_region_0"]
+@pytest.mark.parametrize("kind", ["yolo", "region", "detection", "Gaussian_yolo"])
+def test_what_feeds_detections_of_any_kind_has_one_name(tmp_path: Path, kind: str) -> None:
+    model = loaded(tmp_path, [CONVOLUTION, (kind, {"anchors": "1,1", "num": 1})], *PARTS)
+    assert [v.name for v in model.graph.outputs] == ["pre_yolo_0"]
 
 
 def test_another_input_size(tmp_path: Path) -> None:
