@@ -17,6 +17,7 @@ import random
 import resource
 import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,9 +39,7 @@ _ROOM = 3 << 30
 """Bytes of address space beyond the start: libraries map more than they touch, and what is touched is measured."""
 
 _FILES_A_WORKER = 1000
-_COUNTS = {"pytorch": 1000}
-"""How many files by default, where not 10,000: each is read in a process of its own."""
-
+_COMMAND = (sys.executable, "-m", "tests.engine.frontends.mutated_files", "--worker")
 _ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -145,6 +144,7 @@ class Worker:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._done = 0
+        self._with_torch = False
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> Worker:
@@ -156,8 +156,9 @@ class Worker:
 
     def load(self, framework: str, folder: Path, seed: Seed) -> Outcome:
         """Let the process load the files of `seed` in `folder`."""
-        if self._done >= _FILES_A_WORKER:
+        if self._done >= _FILES_A_WORKER or self._with_torch != (framework == "pytorch"):
             self._stop()
+        self._with_torch = framework == "pytorch"
         process = self._running()
         paths = [str(folder / name) for name in sorted(seed.files, key=_main_file_first)]
         job = {"framework": framework, "paths": paths, "arguments": dict(seed.arguments)}
@@ -183,11 +184,12 @@ class Worker:
             self._errors.seek(0)
             self._errors.truncate()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.engine.frontends.mutated_files", "--worker"],
+                [*_COMMAND, "torch" if self._with_torch else "plain"],
                 cwd=_ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
+                start_new_session=True,
             )
             self._done = 0
             if not self._answer(60.0):  # it tells that it has imported everything
@@ -206,7 +208,8 @@ class Worker:
     def _stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with what it started
             process.wait()
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
@@ -225,34 +228,54 @@ def _main_file_first(name: str) -> bool:
 # In the worker
 
 
-def serve() -> None:
-    """Load what standard input names, line by line, and answer with outcomes, until it ends."""
+def serve(with_torch: bool) -> None:
+    """Load what standard input names, line by line, and answer with outcomes, until it ends.
+
+    `with_torch` is for PyTorch's files alone, each of which is loaded in a fork of this process.
+    """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # libraries may print
-    from engine.errors import EngineError
-
     for name in FRAMEWORKS:
         with contextlib.suppress(ImportError):
             importlib.import_module(f"engine.frontends.{name}")
+    if with_torch:
+        from tests.engine.frontends import forked_torch
+
+        forked_torch.install()
     limit_memory()
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         job = json.loads(line)
-        load = importlib.import_module(f"engine.frontends.{job['framework']}").load
-        before = _resident()
-        started = time.perf_counter()
-        try:
-            load(*map(Path, job["paths"]), **_arguments(job))
-            kind, detail = "loaded", ""
-        except EngineError as error:
-            kind, detail = "refused", f"{type(error).__name__}: {error}"[:500]
-        except BaseException as error:  # whatever else comes out is a fault
-            kind, detail = "foreign", f"{type(error).__name__}: {error}"[:500]
-        seconds = time.perf_counter() - started
-        grown = max(_peak() - before, 0)
-        if grown > MOST_MEMORY and kind != "foreign":
-            kind, detail = "memory", f"{kind}; {detail}"
-        print(json.dumps(dataclasses.asdict(Outcome(kind, detail, seconds, grown))), file=answers, flush=True)
+        if with_torch:
+            code = forked_torch.in_fork(lambda job=job: _answer(job, answers))
+            if code:
+                os._exit(code if code > 0 else 128 - code)
+        else:
+            _answer(job, answers)
+
+
+def _answer(job: dict[str, Any], answers: IO[str]) -> None:
+    """Load what the job names and write its outcome."""
+    from engine.errors import EngineError
+
+    load = importlib.import_module(f"engine.frontends.{job['framework']}").load
+    before = _resident()
+    started = time.perf_counter()
+    try:
+        load(*map(Path, job["paths"]), **_arguments(job))
+        kind, detail = "loaded", ""
+    except EngineError as error:
+        kind, detail = "refused", f"{type(error).__name__}: {error}"[:500]
+    except BaseException as error:  # whatever else comes out is a fault
+        kind, detail = "foreign", f"{type(error).__name__}: {error}"[:500]
+    seconds = time.perf_counter() - started
+    peak = _peak()
+    if "tests.engine.frontends.forked_torch" in sys.modules:
+        peak = max(peak, sys.modules["tests.engine.frontends.forked_torch"].memory)
+    grown = max(peak - before, 0)
+    if grown > MOST_MEMORY and kind != "foreign":
+        kind, detail = "memory", f"{kind}; {detail}"
+    print(json.dumps(dataclasses.asdict(Outcome(kind, detail, seconds, grown))), file=answers, flush=True)
 
 
 def _arguments(job: dict[str, Any]) -> dict[str, Any]:
@@ -316,20 +339,19 @@ def _lines(reports: Sequence[Report]) -> Iterator[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Load damaged model files and tell what went wrong.")
     parser.add_argument("--framework", choices=FRAMEWORKS, action="append", help="one of them; default all")
-    parser.add_argument("--count", type=int, help="files a framework; default 10000, PyTorch 1000")
+    parser.add_argument("--count", type=int, default=10_000, help="files a framework; default 10000")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes at a time")
     parser.add_argument("--keep", type=Path, help="folder for files that show a fault; default a new one")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=("plain", "torch"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.worker:
-        serve()
+        serve(options.worker == "torch")
         return 0
     keep = options.keep or Path(tempfile.mkdtemp(prefix="mutated_faults."))
     reports = []
     for framework in options.framework or FRAMEWORKS:
-        count = options.count or _COUNTS.get(framework, 10_000)
-        reports.append(try_files(framework, count, options.seed, keep, workers=options.workers))
+        reports.append(try_files(framework, options.count, options.seed, keep, workers=options.workers))
     print(table(reports))
     return 1 if any(one.faults for one in reports) else 0
 

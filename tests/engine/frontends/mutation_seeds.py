@@ -242,7 +242,9 @@ groups=1
 def _darknet() -> list[Seed]:
     header = np.array([0, 2, 0], np.int32).tobytes() + np.array([0], np.int64).tobytes()
     return [
-        _seed("darknet", "sections", {"net.cfg": _CFG.encode(), "net.weights": header + np.abs(floats(4096)).tobytes()}),
+        _seed(
+            "darknet", "sections", {"net.cfg": _CFG.encode(), "net.weights": header + np.abs(floats(4096)).tobytes()}
+        ),
     ]
 
 

@@ -352,5 +352,5 @@ _BY_FORM: dict[Form, tuple[_Step, ...]] = {
     "bytes": _BYTES,
     "protobuf": (*(_change_field,) * 40, *_BYTES),
     "text": _TEXT,
-    "archive": (*(_change_member,) * 20, *_BYTES),
+    "archive": (*(_change_member,) * 40, *_BYTES),
 }

@@ -13,9 +13,9 @@ from tests.engine.frontends.mutated_files import Worker, damaged, missing, table
 from tests.engine.frontends.mutation_seeds import FRAMEWORKS, seeds
 from tests.engine.frontends.mutations import mutate
 
-# PyTorch's files are each read in a process of its own.
-_FEW = dict.fromkeys(FRAMEWORKS, 20) | {"pytorch": 2}
-_MANY = dict.fromkeys(FRAMEWORKS, 400) | {"pytorch": 15}
+# PyTorch reads each file in a process of its own.
+_FEW = dict.fromkeys(FRAMEWORKS, 20) | {"pytorch": 10}
+_MANY = dict.fromkeys(FRAMEWORKS, 400) | {"pytorch": 150}
 
 
 @pytest.fixture(scope="module")
