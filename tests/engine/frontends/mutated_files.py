@@ -24,11 +24,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from tests.engine.frontends.mutation_seeds import FRAMEWORKS, Seed, seeds
+from tests.engine.frontends.mutation_seeds import FRAMEWORKS, Seed, seeds, zoo_seeds
 from tests.engine.frontends.mutations import mutate
 
 MOST_SECONDS = 5.0
@@ -89,7 +89,7 @@ def missing(framework: str) -> str:
         return f"cannot be imported: {error}"
     if not hasattr(module, "load"):
         return "no front end"
-    return "" if seeds(framework) else "no seed files; is there a zoo?"
+    return "" if zoo_seeds(framework) or seeds(framework) else "no seed files; is there a zoo?"
 
 
 def try_files(framework: str, count: int, seed: int, keep: Path, *, workers: int = 1) -> Report:
@@ -141,7 +141,8 @@ def damaged(seed: Seed, framework: str, number: int, index: int) -> dict[str, by
 class Worker:
     """A process that loads one file after the other; a new one takes over when it dies, hangs or is old."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_seconds: float = MOST_SECONDS) -> None:
+        self._most_seconds = most_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._done = 0
         self._with_torch = False
@@ -156,23 +157,28 @@ class Worker:
 
     def load(self, framework: str, folder: Path, seed: Seed) -> Outcome:
         """Let the process load the files of `seed` in `folder`."""
-        if self._done >= _FILES_A_WORKER or self._with_torch != (framework == "pytorch"):
+        paths = [folder / name for name in sorted(seed.files, key=_main_file_first)]
+        return self.load_with(f"engine.frontends.{framework}", paths, dict(seed.arguments))
+
+    def load_with(self, module: str, paths: Sequence[Path], arguments: Mapping[str, Any]) -> Outcome:
+        """Let the process call the module's `load`."""
+        with_torch = module.endswith(".pytorch")
+        if self._done >= _FILES_A_WORKER or self._with_torch != with_torch:
             self._stop()
-        self._with_torch = framework == "pytorch"
+        self._with_torch = with_torch
         process = self._running()
-        paths = [str(folder / name) for name in sorted(seed.files, key=_main_file_first)]
-        job = {"framework": framework, "paths": paths, "arguments": dict(seed.arguments)}
+        job = {"module": module, "paths": [str(path) for path in paths], "arguments": dict(arguments)}
         assert process.stdin is not None
         started = time.monotonic()
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
-        line = self._answer(MOST_SECONDS)
+        line = self._answer(self._most_seconds)
         seconds = time.monotonic() - started
         self._done += 1
         if line is None:
             self._stop()
-            return Outcome("hang", f"no answer after {MOST_SECONDS:g} s", seconds, 0)
+            return Outcome("hang", f"no answer after {self._most_seconds:g} s", seconds, 0)
         if not line:
             code = process.wait()
             self._stop()
@@ -258,7 +264,7 @@ def _answer(job: dict[str, Any], answers: IO[str]) -> None:
     """Load what the job names and write its outcome."""
     from engine.errors import EngineError
 
-    load = importlib.import_module(f"engine.frontends.{job['framework']}").load
+    load = importlib.import_module(job["module"]).load
     before = _resident()
     started = time.perf_counter()
     try:
@@ -281,7 +287,7 @@ def _answer(job: dict[str, Any], answers: IO[str]) -> None:
 def _arguments(job: dict[str, Any]) -> dict[str, Any]:
     """The arguments besides the files; Caffe's weights may be absent, which is said."""
     arguments = dict(job["arguments"])
-    if job["framework"] == "caffe" and len(job["paths"]) == 1:
+    if job["module"].endswith(".caffe") and len(job["paths"]) == 1:
         arguments["blobs"] = None
     return arguments
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,12 +43,15 @@ _FORMS: Mapping[str, Mapping[str, Form]] = {
 FRAMEWORKS = tuple(_FORMS)
 
 
+@functools.cache
 def seeds(framework: str) -> list[Seed]:
     """The framework's seeds; empty where nothing generates them and there is no zoo."""
-    return [*_GENERATED.get(framework, list)(), *_zoo(framework)]
+    return [*_GENERATED.get(framework, list)(), *zoo_seeds(framework)]
 
 
-def _zoo(framework: str) -> list[Seed]:
+@functools.cache
+def zoo_seeds(framework: str) -> list[Seed]:
+    """Those of the zoo alone, which nothing has to be imported for."""
     found = []
     for folder in sorted(FOLDER.glob(f"{framework}/*")):
         paths = [path for ending in _FORMS[framework] for path in sorted(folder.glob(f"*{ending}"))]
@@ -266,9 +271,14 @@ def _pytorch() -> list[Seed]:
     ).eval()
     example = torch.zeros(1, 3, 8, 8)
     found = []
-    for name, module in (("traced", torch.jit.trace(network, example)), ("scripted", torch.jit.script(network))):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch advises another format
+        modules = {"traced": torch.jit.trace(network, example), "scripted": torch.jit.script(network)}
+    for name, module in modules.items():
         written = io.BytesIO()
-        torch.jit.save(module, written)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.jit.save(module, written)
         found.append(_seed("pytorch", name, {"net.pt": written.getvalue()}, {"input_size_list": [[1, 3, 8, 8]]}))
     return found
 
