@@ -1,0 +1,206 @@
+"""Takes every model of the zoo through everything and prints a row each: `python -m tests.end_to_end.zoo_table`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engine.errors import EngineError
+from engine.session import Session
+from tests.end_to_end import zoo_models
+from tests.end_to_end.zoo_models import (
+    COSINE,
+    DIFFERENCE,
+    FAR,
+    QUANTIZED_COSINE,
+    Agreement,
+    ZooModel,
+    agreement,
+    cosine,
+)
+from tests.zoo import FOLDER
+
+
+@dataclasses.dataclass
+class Row:
+    """What was found of a model; what was not reached is None or empty. `faults` are what went wrong."""
+
+    model: ZooModel
+    layers: int = 0
+    load_seconds: float | None = None
+    quantized: bool = False
+    reference: Agreement | None = None
+    int8_cosine: float | None = None
+    analysis: str = ""
+    package: str = ""
+    app: str = ""
+    seconds: float = 0.0
+    faults: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def near(self) -> bool:
+        """Whether the build without calibration is as near to the reference as is asked."""
+        found = self.reference
+        if found is None:
+            return False
+        if self.quantized:
+            return found.cosine >= QUANTIZED_COSINE and found.far <= FAR and found.top
+        return found.cosine >= COSINE and found.difference <= DIFFERENCE
+
+
+def examine(model: ZooModel, folder: Path, *, app: bool = False) -> Row:
+    """Load, compare with the reference, build int8, analyse, export and load again, and with `app` open in the app."""
+    row = Row(model)
+    begun = time.perf_counter()
+    made = _attempt(row, "load", lambda: _load(row))
+    if made is not None:
+        _attempt(row, "reference", lambda: _compare(row, made))
+        if _attempt(row, "int8", lambda: _quantize(row, made, folder)) is not None:
+            _attempt(row, "analysis", lambda: _analyze(row, made, folder))
+            _attempt(row, "package", lambda: _package(row, made, folder))
+        if app:
+            _attempt(row, "app", lambda: _open(row, made, folder))
+    row.seconds = time.perf_counter() - begun
+    return row
+
+
+def _attempt(row: Row, step: str, work: Callable[[], Session | None]) -> Session | None:
+    try:
+        return work()
+    except (EngineError, ImportError, AssertionError) as error:
+        row.faults.append(f"{step}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    except Exception as error:  # whatever a half-done front end raises is a row of the table, not its end
+        row.faults.append(f"{step}: SURPRISE {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    return None
+
+
+def _load(row: Row) -> Session:
+    made, row.load_seconds = zoo_models.loaded(row.model)
+    row.layers = len(made.summary().layers)
+    row.quantized = zoo_models.came_quantized(made)
+    return made
+
+
+def _compare(row: Row, made: Session) -> None:
+    made.build(do_quantization=False)
+    row.reference = agreement(row.model, made, zoo_models.infer(row.model, made))
+    if not row.near:
+        row.faults.append(f"reference: {_told(row.reference, row.quantized)}")
+
+
+def _told(found: Agreement, quantized: bool) -> str:
+    if not quantized:
+        return f"cosine {found.cosine:.6f}, difference {found.difference:.2e} of the range"
+    return f"cosine {found.cosine:.6f}, {found.far:.2%} far, the largest is {'the same' if found.top else 'another'}"
+
+
+def _quantize(row: Row, made: Session, folder: Path) -> Session:
+    path, _ = zoo_models.dataset(row.model, made, folder)
+    made.build(dataset=path)
+    outputs = zoo_models.infer(row.model, made)
+    agreement(row.model, made, outputs)  # names and shapes
+    known = [tensor.name for tensor in made.summary().outputs]
+    expected = zoo_models.references(row.model, made)
+    row.int8_cosine = min(cosine(one, other) for one, other in zip(outputs, expected, strict=True))
+    bad = [name for name, one in zip(known, outputs, strict=True) if not np.isfinite(one).all()]
+    assert not bad, f"not finite: {bad}"
+    return made
+
+
+def _analyze(row: Row, made: Session, folder: Path) -> None:
+    _, sample = zoo_models.dataset(row.model, made, folder)
+    report = zoo_models.analyzed(made, sample)
+    assert report.layers and report.outputs, "the report is empty"
+    row.analysis = "ok"
+
+
+def _package(row: Row, made: Session, folder: Path) -> None:
+    before, after = zoo_models.infer(row.model, made), zoo_models.packaged(row.model, made, folder)
+    same = all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+    assert same, "the package computes something else"
+    row.package = "ok"
+
+
+def _open(row: Row, made: Session, folder: Path) -> None:
+    place = folder / "app"
+    place.mkdir()
+    zoo_models.shown_by_the_app(row.model, made, place)
+    row.app = "ok"
+
+
+_HEAD = (
+    "model",
+    "layers",
+    "load s",
+    "kind",
+    "cosine",
+    "max diff",
+    "far",
+    "top",
+    "int8 cos",
+    "anal.",
+    "pack.",
+    "app",
+    "s",
+)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    found = row.reference
+    return (
+        row.model.label,
+        str(row.layers or "-"),
+        "-" if row.load_seconds is None else f"{row.load_seconds:.2f}",
+        "quantized" if row.quantized else "float",
+        "-" if found is None else f"{found.cosine:.6f}",
+        "-" if found is None else f"{found.difference:.1e}",
+        "-" if found is None or not row.quantized else f"{found.far:.1%}",
+        "-" if found is None or not row.quantized else ("same" if found.top else "OTHER"),
+        "-" if row.int8_cosine is None else f"{row.int8_cosine:.4f}",
+        row.analysis or "-",
+        row.package or "-",
+        row.app or "-",
+        f"{row.seconds:.1f}",
+    )
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Print the table; 1 if a model failed somewhere."""
+    parser = argparse.ArgumentParser(prog="python -m tests.end_to_end.zoo_table", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="models or frameworks, or parts of their names")
+    parser.add_argument("--app", action="store_true", help="open each in the app as well")
+    arguments = parser.parse_args(words)
+    chosen = [m for m in zoo_models.models() if not arguments.names or any(name in m.label for name in arguments.names)]
+    if not chosen:
+        print(f"no such models in {FOLDER}; set RKNN_TUI_ZOO to a folder of real models", file=sys.stderr)
+        return 2
+    widths = (max(len(model.label) for model in chosen), 6, 6, 9, 9, 8, 6, 5, 8, 5, 5, 3, 5)
+    print(_line(_HEAD, widths))
+    rows = []
+    for model in chosen:
+        with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rows.append(examine(model, Path(name), app=arguments.app))
+        print(_line(_cells(rows[-1]), widths), "ok" if not rows[-1].faults else "FAILED", flush=True)
+        for fault in rows[-1].faults:
+            print(f"    {fault}", flush=True)
+    failed = [row.model.label for row in rows if row.faults]
+    print(f"{len(rows) - len(failed)} of {len(rows)} models ok" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return int(bool(failed))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first, *rest = zip(cells, widths, strict=True)
+    return " ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
