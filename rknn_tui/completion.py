@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+# Of the two files of a Caffe or Darknet model, the one whose ending says most.
 MODEL_SUFFIXES = (
     ".onnx",
     ".rknn",
@@ -14,8 +15,6 @@ MODEL_SUFFIXES = (
     ".tflite",
     ".pb",
     ".prototxt",
-    ".caffemodel",
-    ".cfg",
     ".weights",
     ".pt",
     ".pth",
