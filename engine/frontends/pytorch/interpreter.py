@@ -11,9 +11,9 @@ from engine.errors import ModelError
 from engine.frontends.pytorch import eager, plain
 from engine.frontends.pytorch.program import Block, Step, module_of, read_graph
 from engine.frontends.pytorch.table import VIEWS, Arguments, find
-from engine.frontends.pytorch.translation import Translation
-from engine.frontends.pytorch.values import SCALAR_TYPES, Record, Refused, Tensor, Unknown, tensors_in, unknown_in
-from engine.frontends.pytorch.writing import writer_for
+from engine.frontends.pytorch.translation import Translation, axis_of
+from engine.frontends.pytorch.values import SCALAR_TYPES, Record, Refused, Spoiled, Tensor, Unknown, tensors_in, unknown_in
+from engine.frontends.pytorch.writing import part_writer, writer_for
 
 _MOST_STEPS = 2_000_000
 _MOST_TRIPS = 20_000
@@ -72,6 +72,7 @@ class Interpreter:
         self._attributes: dict[tuple[int, str], Any] = {}
         self.named: dict[str, Tensor] = {}
         self.refusals: list[tuple[str, str, str, str]] = []
+        self.lost = False
 
     def run(self, graph: Block, arguments: Sequence[Any]) -> list[Any]:
         """The graph's results for these arguments."""
@@ -115,9 +116,22 @@ class Interpreter:
         self._place(step, inputs)
         try:
             return self._compute(step, inputs)
+        except Spoiled:
+            self._spoil(step, inputs)
         except Refused as refused:
             self._refuse(step, refused)
-            return [Unknown()] * len(step.outputs)
+            self._spoil(step, inputs)
+        return [Unknown()] * len(step.outputs)
+
+    def _spoil(self, step: Step, inputs: list[Any]) -> None:
+        """What a node writes to that was not translated is not known any more; where that cannot be told, nothing is."""
+        if step.kind in plain.MUTATING or step.kind == "prim::RaiseException":
+            self.lost = True
+        target = inputs[0] if find(step.kind)[1] or (step.kind.endswith("_") and inputs) else None
+        if "out" in step.names:
+            target = inputs[step.names.index("out")]
+        if isinstance(target, Tensor):
+            target.spoil()
 
     def _constant(self, step: Step) -> Any:
         return eager.wrapped(step.constant)
@@ -164,7 +178,7 @@ class Interpreter:
             raise Refused(unknown.reason)
         if find(step.kind)[0] is None and not plain.knows(step.kind) and step.kind not in _CONSTANT_ONLY:
             raise Refused()
-        return [Unknown()] * len(step.outputs)
+        raise Spoiled()
 
     def _is_constant(self, step: Step, tensors: list[Tensor], known: bool) -> bool:
         if step.kind.startswith("quantized::") and step.kind not in _CONSTANT_ONLY:
@@ -213,16 +227,19 @@ class Interpreter:
         base = next(iter(arguments.values()))
         if not isinstance(base, Tensor):
             return
-        for one in tensors_in(result):
+        parts = tensors_in(result)
+        start = 0
+        for index, one in enumerate(parts):
             if one is base:
                 continue
-            if not isinstance(result, Tensor):
-                one.view_of(base, None, None)
-                continue
-            read = self._reader(step, arguments)
-            one.view_of(base, read, writer_for(self.t, step.kind, arguments))
+            if isinstance(result, Tensor):
+                write = writer_for(self.t, step.kind, arguments)
+            else:
+                write = part_writer(self.t, step.kind, arguments, one, index, start)
+                start += one.shape[axis_of(arguments.integer("dim"), one.rank)] if one.rank == base.rank else 0
+            one.view_of(base, self._reader(step, arguments, None if isinstance(result, Tensor) else index), write)
 
-    def _reader(self, step: Step, arguments: Arguments) -> Callable[[Tensor], Tensor]:
+    def _reader(self, step: Step, arguments: Arguments, index: int | None) -> Callable[[Tensor], Tensor]:
         def read(base: Tensor) -> Tensor:
             values = [base, *list(arguments.values())[1:]]
             if base.is_constant:
@@ -230,6 +247,8 @@ class Interpreter:
             else:
                 handler, _ = find(step.kind)
                 made = handler(self.t, Arguments(zip(arguments, values, strict=True))) if handler else None
+            if index is not None and isinstance(made, (list, tuple)):
+                made = made[index]
             if not isinstance(made, Tensor):
                 raise Refused("reads a view of a tensor that was written to since")
             return made
@@ -253,6 +272,7 @@ class Interpreter:
     def _if(self, step: Step, inputs: list[Any], known: dict[int, Any]) -> list[Any]:
         condition = self._decided(step, inputs[0], "branches on data that is known at run time only")
         if condition is None:
+            self.lost = self.lost or any(_writes(block) for block in step.blocks)
             return [Unknown()] * len(step.outputs)
         return self._run(step.blocks[0 if condition else 1], [], known)
 
@@ -265,11 +285,13 @@ class Interpreter:
             if trip >= _MOST_TRIPS:
                 self._place(step, inputs)
                 self._refuse(step, Refused(f"loops more than {_MOST_TRIPS} times"))
+                self.lost = True
                 return [Unknown()] * len(step.outputs)
             results = self._run(step.blocks[0], [trip, *carried], known)
             going, carried = self._decided(step, results[0], reason), results[1:]
             trip += 1
         if most is None or going is None:
+            self.lost = self.lost or _writes(step.blocks[0])
             return [Unknown()] * len(step.outputs)
         return list(carried)
 
@@ -290,6 +312,7 @@ class Interpreter:
         if not isinstance(module, (eager.torch()._C.ScriptModule, eager.torch()._C.ScriptObject)):
             self._place(step, [])
             self._refuse(step, Refused(f"calls {step.attribute} of an object"))
+            self.lost = True
             return [Unknown()] * len(step.outputs)
         self._calls += 1
         if self._calls > _DEEPEST_CALLS * 20:
@@ -325,3 +348,12 @@ def _dtype(step: Step, values: Sequence[Any]) -> Any:
     """The type that a factory is asked for, as torch has it."""
     number = values[step.names.index("dtype")] if "dtype" in step.names else None
     return getattr(eager.torch(), SCALAR_TYPES.get(6 if number is None else number, "float32"))
+
+
+def _writes(block: Block) -> bool:
+    """Whether something in the block writes to what others may read."""
+    return any(
+        step.kind in plain.MUTATING or (step.kind.endswith("_") and not step.kind.endswith("__")) or
+        any(_writes(inner) for inner in step.blocks)
+        for step in block.steps
+    )

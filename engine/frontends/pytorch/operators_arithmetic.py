@@ -281,6 +281,14 @@ def _masked_fill(t: Translation, a: Arguments) -> Tensor:
     return t.emit("Where", truth(t, a["mask"]), number, x)
 
 
+@operator("nan_to_num", becomes="Clip IsNaN Where")
+def _nan_to_num(t: Translation, a: Arguments) -> Tensor:
+    x = a.tensor("self")
+    x = t.emit("Where", t.emit("IsNaN", x), t.scalar(a.number("nan")), x)
+    largest = float(np.finfo(np.float32).max)
+    return clip(t, x, a.number("neginf", -largest), a.number("posinf", largest))
+
+
 @operator("addcmul", becomes="Add Mul")
 def _addcmul(t: Translation, a: Arguments) -> Tensor:
     product = binary(t, "Mul", a["tensor1"], a["tensor2"])

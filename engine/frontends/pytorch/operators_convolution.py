@@ -56,7 +56,7 @@ def padding_of(a: Arguments, dims: int, kernel: Sequence[int], dilation: Sequenc
     return a.integers("padding", dims) * 2
 
 
-@operator("conv1d", "conv2d", "conv3d", becomes="Conv")
+@operator("conv1d", "conv2d", "conv3d", "_convolution_mode", becomes="Conv")
 def _conv(t: Translation, a: Arguments) -> Tensor:
     weight = a.tensor("weight")
     dims = weight.rank - 2

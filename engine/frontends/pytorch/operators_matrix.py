@@ -155,8 +155,8 @@ def attention(
     *,
     scale: float | None = None,
     causal: bool = False,
-) -> Tensor:
-    """softmax(q k' scale + mask) v, over the last two dimensions (https://arxiv.org/abs/1706.03762)."""
+) -> tuple[Tensor, Tensor]:
+    """softmax(q k' scale + mask) v, over the last two dimensions (https://arxiv.org/abs/1706.03762); and the softmax."""
     factor = scale if scale is not None else 1 / math.sqrt(query.shape[-1])
     order = list(range(key.rank))
     order[-1], order[-2] = order[-2], order[-1]
@@ -169,7 +169,8 @@ def attention(
             scores = t.emit("Add", scores, mask)
         else:
             scores = t.emit("Where", mask, scores, t.scalar(float(np.finfo(np.float32).min)))
-    return t.emit("MatMul", t.emit("Softmax", scores, axis=-1), value)
+    weights = t.emit("Softmax", scores, axis=-1)
+    return t.emit("MatMul", weights, value), weights
 
 
 @operator("scaled_dot_product_attention", becomes="Add MatMul Mul Softmax Transpose Where Reshape Expand")
@@ -180,7 +181,7 @@ def _sdpa(t: Translation, a: Arguments) -> Tensor:
     if a.flag("enable_gqa") and key.shape[-3] != query.shape[-3]:
         key, value = (_grouped(t, x, query.shape[-3] // x.shape[-3]) for x in (key, value))
     scale = None if a.get("scale") is None else a.number("scale")
-    return attention(t, query, key, value, a.optional("attn_mask"), scale=scale, causal=a.flag("is_causal"))
+    return attention(t, query, key, value, a.optional("attn_mask"), scale=scale, causal=a.flag("is_causal"))[0]
 
 
 def _grouped(t: Translation, x: Tensor, times: int) -> Tensor:
@@ -203,9 +204,9 @@ def multi_head(
     heads: int,
     weights: tuple[Tensor, Tensor | None, Tensor, Tensor | None],
     mask: Tensor | None,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Attention of several heads, of tensors [batch, length, width]; `weights` are the joint projection's and the last
-    one's, each with its bias."""
+    one's, each with its bias. Returns the weights of attention too, by head."""
     joint, joint_bias, last, last_bias = weights
     width = query.shape[-1]
     pieces = []
@@ -213,8 +214,8 @@ def multi_head(
         rows = slice(index * width, (index + 1) * width)
         bias = None if joint_bias is None else t.constant(t.array(joint_bias)[rows])
         pieces.append(_heads(t, linear(t, x, t.constant(t.array(joint)[rows]), bias), heads))
-    mixed = t.transpose(attention(t, pieces[0], pieces[1], pieces[2], mask), [0, 2, 1, 3])
-    return linear(t, t.reshape(mixed, query.shape), last, last_bias)
+    mixed, by_head = attention(t, pieces[0], pieces[1], pieces[2], mask)
+    return linear(t, t.reshape(t.transpose(mixed, [0, 2, 1, 3]), query.shape), last, last_bias), by_head
 
 
 def _mask(t: Translation, mask: Tensor | None, kind: int | None, heads: int) -> Tensor | None:
@@ -229,18 +230,19 @@ def _mask(t: Translation, mask: Tensor | None, kind: int | None, heads: int) -> 
     return mask if mask.is_float else t.emit("Not", mask)
 
 
-_ATTENTION = "Add Gemm MatMul Mul Not Reshape Softmax Transpose Where"
+_ATTENTION = "Add Gemm MatMul Mul Not ReduceMean Reshape Softmax Transpose Where"
 
 
 @operator("_native_multi_head_attention", becomes=_ATTENTION)
 def _native_multi_head(t: Translation, a: Arguments) -> tuple[Tensor, Tensor | None]:
-    if a.flag("need_weights"):
-        raise Refused("gives the weights of attention", "call it with need_weights=False")
     weights = (a.tensor("qkv_weight"), a.optional("qkv_bias"), a.tensor("proj_weight"), a.optional("proj_bias"))
     heads = a.integer("num_head", 1)
     mask = _mask(t, a.optional("mask"), a.get("mask_type"), heads)
-    result = multi_head(t, a.tensor("query"), a.tensor("key"), a.tensor("value"), heads, weights, mask)
-    return result, None
+    result, by_head = multi_head(t, a.tensor("query"), a.tensor("key"), a.tensor("value"), heads, weights, mask)
+    if not a.flag("need_weights"):
+        return result, None
+    averaged = a.flag("average_attn_weights")
+    return result, t.emit("ReduceMean", by_head, [1], keepdims=0) if averaged else by_head
 
 
 @operator("_transformer_encoder_layer_fwd", becomes=f"{_ATTENTION} Div Erf LayerNormalization Relu")
@@ -254,7 +256,7 @@ def _encoder_layer(t: Translation, a: Arguments) -> Tensor:
         return layer_norm(t, one, 1, a.tensor(f"norm_weight_{which}"), a.optional(f"norm_bias_{which}"), epsilon)
 
     def attend(one: Tensor) -> Tensor:
-        return multi_head(t, one, one, one, heads, weights, mask)
+        return multi_head(t, one, one, one, heads, weights, mask)[0]
 
     def feed_forward(one: Tensor) -> Tensor:
         inner = linear(t, one, a.tensor("ffn_weight_1"), a.optional("ffn_bias_1"))

@@ -15,6 +15,7 @@ from engine.frontends.pytorch.operators_shaping import joined
 from engine.frontends.pytorch.table import Arguments, Handler, operator
 from engine.frontends.pytorch.translation import Translation, axis_of
 from engine.frontends.pytorch.values import SCALAR_TYPES, Grid, Refused, Tensor
+from engine.graph.given import given
 
 _TYPES = {"quint8": "uint8", "qint8": "int8", "qint32": "int32"}
 
@@ -30,9 +31,8 @@ def _quantize(t: Translation, a: Arguments) -> Tensor:
     if not name:
         raise Refused(f"quantizes to type {a.get('dtype')}")
     grid = _grid(a, "scale", "zero_point", name)
-    own = x.content.metadata_props if not x.is_constant else {}
-    # A tensor that others read as it is, or has a grid of its own, keeps that.
-    if x.grid is not None or own or x.is_constant:
+    # A tensor that has a grid of its own keeps that.
+    if x.is_constant or given(x.content) is not None:
         x = t.emit("Identity", x)
     return t.quantized(x, grid)
 
@@ -70,10 +70,20 @@ def _number(packed: Any, name: str) -> Any:
     return eager.call(f"quantized::{name}", "", [packed])
 
 
-def _weights(t: Translation, packed: Any, kind: str) -> tuple[Tensor, Tensor | None]:
+def _weights(t: Translation, packed: Any, kind: str, x: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """The weights and the bias; beside a quantized input `x` the bias is rounded to the steps that products have, as
+    the kernels of torch do when they run."""
     weight, bias = _unpack(packed, kind)
-    label = t.base
-    return _named(weight, f"{label}.weight"), None if bias is None else _named(bias, f"{label}.bias")
+    made, label = _named(weight, f"{t.base}.weight"), f"{t.base}.bias"
+    if bias is None:
+        return made, None
+    if x is None or x.grid is None:
+        return made, _named(bias, label)
+    steps = np.asarray(eager.grids_of(weight)[1]) * x.grid.scale
+    real = eager.to_array(bias)[0].astype(np.float64)
+    rounded = t.constant((np.rint(real / steps) * steps).astype(np.float32))
+    rounded.label = label
+    return made, rounded
 
 
 def _finish(t: Translation, a: Arguments, result: Tensor, activation: str, scale: str, zero: str) -> Tensor:
@@ -89,7 +99,7 @@ def _convolution(dims: int, transposed: bool, activation: str) -> Handler:
         if "output_scale" not in a:
             raise Refused("is of a kind before PyTorch 1.6")
         packed = a["packed_weight"]
-        weight, bias = _weights(t, packed, kind)
+        weight, bias = _weights(t, packed, kind, a.tensor("qx"))
         # One-dimensional ones are packed as of two, the first of which is one.
         asked = "conv2d" if dims == 1 and not transposed else "conv_transpose2d" if dims == 1 else kind
         stride, padding, dilation = (
@@ -120,7 +130,7 @@ for _dims in (1, 2, 3):
 
 def _linear(activation: str) -> Handler:
     def handler(t: Translation, a: Arguments) -> Tensor:
-        weight, bias = _weights(t, a["W_prepack"], "linear")
+        weight, bias = _weights(t, a["W_prepack"], "linear", a.tensor("X"))
         result = linear(t, a.tensor("X"), weight, bias)
         return _finish(t, a, result, activation, "Y_scale_i", "Y_zero_point_i")
 

@@ -198,3 +198,28 @@ def _sort(t: Translation, a: Arguments) -> list[Tensor]:
 @operator("argsort", becomes="TopK")
 def _argsort(t: Translation, a: Arguments) -> Tensor:
     return _sorted(t, a)[1]
+
+
+@operator("cosine_similarity", becomes="Div Max Mul ReduceL2 ReduceSum")
+def _cosine(t: Translation, a: Arguments) -> Tensor:
+    one, other = a.tensor("x1"), a.tensor("x2")
+    axes = [axis_of(a.integer("dim", 1), max(one.rank, other.rank))]
+    product = t.emit("ReduceSum", t.emit("Mul", one, other), axes, keepdims=0)
+    least = t.scalar(a.number("eps", 1e-8))
+    lengths = [t.emit("Max", t.emit("ReduceL2", x, axes, keepdims=0), least) for x in (one, other)]
+    return t.emit("Div", product, t.emit("Mul", *lengths))
+
+
+@operator("pairwise_distance", becomes="Abs Add Pow ReduceL1 ReduceL2 ReduceSum Sub")
+def _distance(t: Translation, a: Arguments) -> Tensor:
+    away = t.emit("Add", binary(t, "Sub", a["x1"], a["x2"]), t.scalar(a.number("eps", 1e-6)))
+    wishes = {"self": away, "p": a.get("p"), "dim": [-1], "keepdim": a.flag("keepdim")}
+    return _norm(t, Arguments(wishes))
+
+
+@operator("cdist", "_cdist_forward", becomes="Abs Pow ReduceL1 ReduceL2 ReduceMax ReduceSum Reshape Sub")
+def _cdist(t: Translation, a: Arguments) -> Tensor:
+    one, other = a.tensor("x1"), a.tensor("x2")
+    rows = t.reshape(one, (*one.shape[:-1], 1, one.shape[-1]))
+    columns = t.reshape(other, (*other.shape[:-2], 1, *other.shape[-2:]))
+    return _norm(t, Arguments({"self": t.emit("Sub", rows, columns), "p": a.get("p"), "dim": [-1], "keepdim": False}))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from engine.frontends.pytorch import eager
 from engine.frontends.pytorch.operators_activation import like
 from engine.frontends.pytorch.table import Arguments, Handler, operator
 from engine.frontends.pytorch.translation import Translation, axis_of
@@ -38,21 +39,43 @@ def resize(
         raise Refused(f"resizes {list(x.shape)} to {list(sizes)}")
     if mode.startswith("nearest"):
         return like(t, x, _nearest(t, x, sizes, scales, exact=mode == "nearest-exact"))
+    exact = scales is not None and [int(n * s) for n, s in zip(x.shape[2:], scales, strict=True)] == list(sizes)
+    if antialias or (align_corners and any(m == 1 < n for n, m in zip(x.shape[2:], sizes, strict=True))):
+        if scales is not None and any(s * n != m for s, n, m in zip(scales, x.shape[2:], sizes, strict=True)):
+            raise Refused("resizes by factors that do not give whole sizes", "resize to a size instead")
+        return like(t, x, _by_matrices(t, x, mode, sizes, align_corners=align_corners, antialias=antialias))
     attributes = {
         "mode": _MODES[mode],
         "coordinate_transformation_mode": "align_corners" if align_corners else "half_pixel",
-        "cubic_coeff_a": (-0.5 if antialias else -0.75) if mode == "bicubic" else None,
-        "antialias": 1 if antialias else None,
+        "cubic_coeff_a": -0.75 if mode == "bicubic" else None,
     }
-    exact = scales is not None and [int(n * s) for n, s in zip(x.shape[2:], scales, strict=True)] == list(sizes)
     # With aligned corners only the sizes count.
     if scales is not None and exact and not align_corners:
         result = t.emit("Resize", x, None, np.array([1, 1, *scales], np.float32), **attributes)
-    elif align_corners and any(m == 1 < n for n, m in zip(x.shape[2:], sizes, strict=True)):
-        raise Refused("resizes to one place with aligned corners")
     else:
         result = t.emit("Resize", x, None, None, [*x.shape[:2], *sizes], **attributes)
     return like(t, x, result)
+
+
+def _by_matrices(
+    t: Translation, x: Tensor, mode: str, sizes: Sequence[int], *, align_corners: bool, antialias: bool
+) -> Tensor:
+    """What ONNX has no resizing for: a product for every dimension, with what torch makes of single points."""
+    name = {"linear": "bilinear"}.get(mode, mode)
+    if name not in ("bilinear", "bicubic") or x.rank != 4:
+        raise Refused(f"resizes in the mode {mode!r}")
+    kind = f"aten::_upsample_{name}2d_aa" if antialias else f"aten::upsample_{name}2d"
+    result = x
+    for axis, (n, m) in enumerate(zip(x.shape[2:], sizes, strict=True), start=2):
+        if n == m:
+            continue
+        points = eager.from_array(np.eye(n, dtype=np.float32).reshape(1, 1, n, n))
+        matrix = t.array(Tensor(eager.call(kind, "", [points, [n, m], align_corners, None, None]))).reshape(n, m)
+        if axis == 3:
+            result = t.emit("MatMul", result, matrix)
+        else:
+            result = t.emit("MatMul", np.ascontiguousarray(matrix.T), result)
+    return result
 
 
 def _nearest(t: Translation, x: Tensor, sizes: Sequence[int], scales: Sequence[float] | None, *, exact: bool) -> Tensor:
@@ -117,13 +140,13 @@ operator("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", becom
 operator(
     "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", becomes="Gather Resize"
 )(_upsample("nearest-exact"))
-operator("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", becomes="Resize")(_upsample("linear"))
-operator("upsample_bicubic2d", becomes="Resize")(_upsample("bicubic"))
-operator("_upsample_bilinear2d_aa", becomes="Resize")(_upsample("bilinear", antialias=True))
-operator("_upsample_bicubic2d_aa", becomes="Resize")(_upsample("bicubic", antialias=True))
+operator("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", becomes="MatMul Resize")(_upsample("linear"))
+operator("upsample_bicubic2d", becomes="MatMul Resize")(_upsample("bicubic"))
+operator("_upsample_bilinear2d_aa", becomes="MatMul")(_upsample("bilinear", antialias=True))
+operator("_upsample_bicubic2d_aa", becomes="MatMul")(_upsample("bicubic", antialias=True))
 
 
-@operator("__interpolate", "__upsample", "__upsample_bilinear", "__upsample_nearest", becomes="Gather Resize")
+@operator("__interpolate", "__upsample", "__upsample_bilinear", "__upsample_nearest", becomes="Gather MatMul Resize")
 def _interpolate(t: Translation, a: Arguments) -> Tensor:
     x = a.tensor("input")
     sizes, scales = _asked(a, x, "size", "scale_factor")
@@ -168,3 +191,45 @@ def _channel_shuffle(t: Translation, a: Arguments) -> Tensor:
     parted = t.reshape(x, (n, groups, c // groups, *rest))
     moved = t.transpose(parted, [0, 2, 1, *range(3, parted.rank)])
     return like(t, x, t.reshape(moved, x.shape))
+
+
+_PADDINGS = {0: "zeros", 1: "border", 2: "reflection"}
+
+
+@operator("grid_sampler", "grid_sampler_2d", becomes="GridSample")
+def _grid_sampler(t: Translation, a: Arguments) -> Tensor:
+    x, grid = a.tensor("input"), a.tensor("grid")
+    mode, padding = a.integer("interpolation_mode"), a.integer("padding_mode")
+    if x.rank != 4 or mode not in (0, 1, 2) or padding not in _PADDINGS:
+        raise Refused(f"samples {list(x.shape)} in mode {mode}")
+    return t.emit(
+        "GridSample",
+        x,
+        grid,
+        mode=("bilinear", "nearest", "bicubic")[mode],
+        padding_mode=_PADDINGS[padding],
+        align_corners=int(a.flag("align_corners")),
+    )
+
+
+@operator("affine_grid_generator", becomes="MatMul Reshape Transpose")
+def _affine_grid(t: Translation, a: Arguments) -> Tensor:
+    theta, size = a.tensor("theta"), a.integers("size")
+    if len(size) != 4:
+        raise Refused(f"makes a grid for {size}")
+    n, _, h, w = size
+    axes = []
+    for count in (h, w):
+        places = np.linspace(-1, 1, count) if count > 1 else np.zeros(1)
+        axes.append(places if a.flag("align_corners") else places * (count - 1) / count)
+    points = np.stack([*np.meshgrid(axes[1], axes[0]), np.ones((h, w))], axis=-1).reshape(1, h * w, 3)
+    return t.reshape(t.emit("MatMul", points.astype(np.float32), t.transpose(theta, [0, 2, 1])), (n, h, w, 2))
+
+
+@operator("col2im", becomes="Col2Im")
+def _col2im(t: Translation, a: Arguments) -> Tensor:
+    x, padding = a.tensor("self"), a.integers("padding", 2)
+    if x.rank != 3:
+        raise Refused(f"puts together {list(x.shape)}")
+    attributes = {"dilations": a.integers("dilation", 2), "pads": padding * 2, "strides": a.integers("stride", 2)}
+    return t.emit("Col2Im", x, a.integers("output_size", 2), a.integers("kernel_size", 2), **attributes)

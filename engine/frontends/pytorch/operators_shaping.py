@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine.frontends.pytorch.operators_activation import like
-from engine.frontends.pytorch.table import Arguments, operator
+from engine.frontends.pytorch.table import Arguments, Handler, operator
 from engine.frontends.pytorch.translation import Translation, axes_of, axis_of
 from engine.frontends.pytorch.values import Refused, Tensor
 
@@ -209,6 +209,29 @@ def joined(t: Translation, tensors: Sequence[Tensor], axis: int) -> Tensor:
     return like(t, tensors[0], result) if len(grids) == 1 else result
 
 
+def _side_by_side(least: int, axis: int) -> Handler:
+    """Concatenated along a dimension that tensors of fewer dimensions get first."""
+
+    def handler(t: Translation, a: Arguments) -> Tensor:
+        tensors = [t.reshape(one, _grown(one.shape, least, axis)) for one in a.tensors("tensors")]
+        return joined(t, tensors, axis if tensors[0].rank > axis else 0)
+
+    return handler
+
+
+def _grown(shape: Sequence[int], least: int, axis: int) -> list[int]:
+    if len(shape) >= least:
+        return list(shape)
+    if axis == 2 and len(shape) == 2:
+        return [*shape, 1]
+    return [1] * (least - len(shape) - (axis == 2)) + list(shape) + [1] * (axis == 2)
+
+
+operator("hstack", becomes="Concat Reshape")(_side_by_side(1, 1))
+operator("vstack", "row_stack", becomes="Concat Reshape")(_side_by_side(2, 0))
+operator("dstack", becomes="Concat Reshape")(_side_by_side(3, 2))
+
+
 @operator("stack", becomes="Concat Reshape")
 def _stack(t: Translation, a: Arguments) -> Tensor:
     tensors = a.tensors("tensors")
@@ -232,7 +255,8 @@ def _even(size: int, step: int) -> list[int]:
     return [min(step, size - start) for start in range(0, size, step)]
 
 
-@operator("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", becomes="Split", view=True)
+@operator("split", "split_with_sizes", becomes="Split", view=True)
+@operator("unsafe_split", "unsafe_split_with_sizes", becomes="Split")
 def _split(t: Translation, a: Arguments) -> list[Tensor]:
     x = a.tensor("self")
     axis = axis_of(a.integer("dim"), x.rank)
@@ -245,7 +269,8 @@ def _split(t: Translation, a: Arguments) -> list[Tensor]:
     return parts(t, x, axis, sizes)
 
 
-@operator("chunk", "unsafe_chunk", becomes="Split", view=True)
+@operator("chunk", becomes="Split", view=True)
+@operator("unsafe_chunk", becomes="Split")
 def _chunk(t: Translation, a: Arguments) -> list[Tensor]:
     x = a.tensor("self")
     axis = axis_of(a.integer("dim"), x.rank)

@@ -12,6 +12,13 @@ from engine.frontends.pytorch.program import Step
 from engine.frontends.pytorch.values import FLOATS, NUMBERS, Record, Refused, Tensor, Unknown
 
 _LONGEST = 1 << 20
+MUTATING = {
+    "prim::SetAttr",
+    *(f"aten::{name}" for name in ("append", "extend", "insert", "pop", "clear", "reverse", "update", "sort")),
+    "aten::_set_item",
+    "aten::Delete",
+}
+"""Operators that change a list, a dictionary or an object."""
 _TRUE_KEEPERS = {
     "prim::ListConstruct",
     "prim::TupleConstruct",

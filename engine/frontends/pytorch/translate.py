@@ -16,7 +16,7 @@ from engine.frontends.pytorch.archive import Example
 from engine.frontends.pytorch.interpreter import Interpreter
 from engine.frontends.pytorch.program import Block, read_graph
 from engine.frontends.pytorch.translation import Translation, WantsIntegers
-from engine.frontends.pytorch.values import DTYPES, Tensor, Unknown
+from engine.frontends.pytorch.values import DTYPES, Refused, Tensor, Unknown
 
 __all__ = ["Wishes", "load_module", "operators_all", "translate"]
 
@@ -94,7 +94,9 @@ def _translate(
     inputs.check_all_used()
     interpreter = Interpreter(t, tell)
     results = interpreter.run(graph, [module._c, *arguments])
-    known = {tensor.content: name for name, tensor in interpreter.named.items() if not name.isdigit()}
+    known = {
+        one.content: name for name, one in interpreter.named.items() if not name.isdigit() and _is_known(one)
+    }
     found: list[tuple[str, Any]] = []
     for value in results:
         _flatten(value, "", found)
@@ -103,7 +105,7 @@ def _translate(
         names = [_output_name(name, value, known, index) for index, (name, value) in enumerate(found)]
     else:
         outputs, names = _cut(interpreter, t, wishes.outputs, found, known), list(wishes.outputs)
-    if any(not isinstance(one, Tensor) for one in outputs):
+    if interpreter.lost or not all(_is_known(one) for one in outputs):
         for refusal in interpreter.refusals:
             maker.refuse(*refusal)
         maker.check_refused()
@@ -114,6 +116,13 @@ def _translate(
         if tensor is not None and not tensor.is_constant and not tensor.content.is_graph_input():
             maker.rename(tensor.content, name)
     return maker.model(values, _apart(names))
+
+
+def _is_known(one: Any) -> bool:
+    try:
+        return isinstance(one, Tensor) and one.content is not None
+    except Refused:
+        return False
 
 
 def _apart(names: Sequence[str]) -> list[str]:
@@ -141,7 +150,7 @@ def _flatten(value: Any, name: str, found: list[tuple[str, Any]]) -> None:
 
 def _output_name(key: str, value: Any, known: dict[Any, str], index: int) -> str:
     """The key of the dictionary, the name in the source, the path of the module, or the position."""
-    if key or not isinstance(value, Tensor):
+    if key or not _is_known(value):
         return key or f"out{index}"
     content = value.content
     if content in known if isinstance(content, ir.Value) else False:

@@ -58,7 +58,8 @@ class Translation:
         if isinstance(one, ir.Value):
             return one
         if not isinstance(one, Tensor):
-            return self.maker.constant(np.asarray(one), f"{self.base}/constant")
+            array = np.asarray(one, np.int64) if isinstance(one, list) else np.asarray(one)
+            return self.maker.constant(array, f"{self.base}/constant")
         content = one.content
         if isinstance(content, ir.Value):
             return content

@@ -56,6 +56,10 @@ class Refused(Exception):
         self.detail, self.hint = detail, hint
 
 
+class Spoiled(Refused):
+    """A tensor is read that something wrote to which could not be translated, as has been told."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Unknown:
     """Stands for what could not be translated. `reason` is empty where the cause has been told already, else it is to
@@ -93,6 +97,7 @@ class Tensor:
         self._read: Callable[[Tensor], Tensor] | None = None
         self._write: Callable[[Tensor, Tensor], Tensor] | None = None
         self._seen = 0
+        self._spoiled = False
 
     def view_of(
         self,
@@ -107,6 +112,8 @@ class Tensor:
     @property
     def content(self) -> Content:
         """The content, up to date with the tensor that this is a view of."""
+        if self._spoiled:
+            raise Spoiled()
         base = self._base
         if base is not None:
             base.content  # noqa: B018
@@ -127,6 +134,12 @@ class Tensor:
             base.assign(self._write(base, new))
             self._seen = base.version
         self._take(new)
+
+    def spoil(self) -> None:
+        """Let nothing read it any more, nor what shares its content: what was written to it is not known."""
+        self._spoiled = True
+        if self._base is not None:
+            self._base.spoil()
 
     def _take(self, new: Tensor) -> None:
         self._content, self.grid = new.content, new.grid

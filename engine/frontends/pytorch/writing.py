@@ -35,6 +35,15 @@ def writer_for(t: Translation, kind: str, a: Arguments) -> Writer | None:
     return None
 
 
+def part_writer(t: Translation, kind: str, a: Arguments, part: Tensor, index: int, start: int) -> Writer:
+    """What writes into one of the parts that `kind` splits a tensor into; it begins at place `start`."""
+    size = part.shape
+    if kind == "aten::unbind":
+        return lambda base, new: _into_select(t, Arguments({"dim": a.get("dim", 0), "index": index}), base, new)
+    axis = axis_of(a.integer("dim"), len(size))
+    return lambda base, new: _put(t, base, new, axis, start, start + size[axis])
+
+
 def _impossible() -> Tensor:
     raise Refused("writes into a view of a tensor")
 
