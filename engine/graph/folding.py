@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from engine.errors import ModelError
+from engine.graph.emptiness import leave_out_empty
 from engine.graph.given import after, keep
 from engine.graph.names import Names
 from engine.graph.provenance import inherit, label
@@ -48,7 +49,10 @@ def fold(model: ir.Model, *, quantizers: bool = False) -> None:
     for node in graph:
         if _inline_decided_branch(graph, node, names):
             continue
+        _make_scalars(node, names)
         inference.infer(node)
+        if leave_out_empty(graph, node, names):
+            continue
         if _fold_shape(graph, node, names) or node.op_type in kept or not _of_constants(node, unfolded):
             continue
         named = [value for value in node.outputs if value.name]
@@ -109,6 +113,16 @@ def require_static(model: ir.Model) -> None:
         where=shown,
         hint="cut the model before these nodes with `outputs`",
     )
+
+
+def _make_scalars(node: ir.Node, names: Names) -> None:
+    """Let a Range whose bounds are known read scalars: exporters give lists of one, which only a run accepts."""
+    if node.op_type != "Range" or node.domain not in ("", "ai.onnx"):
+        return
+    for index, value in enumerate(node.inputs):
+        array = constant(value)
+        if value is not None and array is not None and array.shape == (1,):
+            node.replace_input_with(index, names.constant(f"{value.name}_scalar", array.reshape(())))
 
 
 def _fold_shape(graph: ir.Graph, node: ir.Node, names: Names) -> bool:

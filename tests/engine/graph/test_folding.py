@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engine.errors import ModelError
 from engine.graph import folding
+from engine.graph.cutting import drop_dead
 from engine.graph.execution import random_feeds, run_float
 from engine.graph.given import GivenParameters, after, given, keep
 from engine.graph.provenance import mark_source, sources
@@ -172,6 +173,32 @@ def test_results_without_elements_are_refused() -> None:
     folding.fold(model)
     with pytest.raises(ModelError, match="Conv_y: its result has no elements"):
         folding.require_static(model)
+
+
+def test_what_is_empty_is_left_out_where_it_is_joined() -> None:
+    body = """
+        a, none, b = Split <axis = 1> (x, sizes)
+        r = Relu (a)
+        nothing = Slice (x, zero, zero, one)
+        y = Concat <axis = 1> (r, none, nothing, b, nil)
+    """
+    constants = {"sizes": integers(2, 0, 1), "zero": integers(0), "one": integers(1), "nil": random(1, 0, 4, 5)}
+    model = unfolded(IMAGE, body, constants)
+    folding.fold(model)
+    drop_dead(model)
+    folding.require_static(model)
+    assert operators(model) == ["Split", "Relu", "Concat"]
+    assert [value.name for node in model.graph for value in node.outputs] == ["a", "b", "r", "y"]
+    x = random(1, 3, 4, 5)
+    expected = np.concatenate([np.maximum(x[:, :2], 0), x[:, 2:]], axis=1)
+    np.testing.assert_array_equal(run_float(model, {"x": x})[0], expected)
+
+
+def test_bounds_of_a_range_may_be_lists_of_one() -> None:
+    body = "i = Range (zero, four, one)\nf = Cast <to = 1> (i)\nu = Unsqueeze (f, one)\ny = Add (x, u)"
+    model = unfolded(IMAGE, body, {"zero": integers(0), "four": integers(4), "one": integers(1)})
+    folding.fold(model)
+    assert operators(model) == ["Add"]
 
 
 GRID = GivenParameters("int8", (0.1, 0.2, 0.3), (0, 1, 2), 1)
