@@ -1,0 +1,222 @@
+"""Follows a TensorFlow graph from its outputs back: constants are computed, decided branches and loops are run through,
+calls are entered, and what remains is written into our graph."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from engine.errors import ModelError
+from engine.frontends.making import GraphMaker
+from engine.frontends.nhwc import Place, Tensor
+from engine.frontends.reading import CORRUPT
+from engine.frontends.tensorflow.constants import decode
+from engine.frontends.tensorflow.evaluation import evaluate
+from engine.frontends.tensorflow.frames import Frames
+from engine.frontends.tensorflow.nodes import ARGUMENT, Body, Node, Reference, function_body
+from engine.frontends.tensorflow.reading import FREEZE
+from engine.frontends.tensorflow.values import DEAD, OPERATORS, UNKNOWN, Call, Dead, Refused, Unknown, Value
+from engine.progress import Progress
+
+_MOST_STEPS = 200_000
+_MOST_MADE_AGAIN = 20_000
+_DEEPEST = 40
+MOST_ROUNDS = 1000
+"""Of a loop that is run through."""
+
+_VARIABLES = {
+    "Variable",
+    "VariableV2",
+    "VarHandleOp",
+    "AutoReloadVariable",
+    "TemporaryVariable",
+    "ReadVariableOp",
+    "RestoreV2",
+    "HashTableV2",
+}
+
+
+@dataclasses.dataclass
+class Scope:
+    """Where nodes have values: a graph or a call of a function, or with `inside` one round of a loop within `outer`."""
+
+    body: Body
+    prefix: str
+    values: dict[str, list[Value]]
+    depth: int = 0
+    outer: Scope | None = None
+    inside: Collection[str] = ()
+
+    def home(self, name: str) -> Scope:
+        """The scope whose node `name` is: a loop reads what lies around it."""
+        scope = self
+        while scope.outer is not None and name not in scope.inside:
+            scope = scope.outer
+        return scope
+
+
+class Interpreter:
+    """Interprets graphs and functions; `library` are the FunctionDefs of the file by name."""
+
+    def __init__(self, maker: GraphMaker, library: Mapping[str, Any], progress: Progress) -> None:
+        self.maker = maker
+        self.where = maker.where
+        self.library = library
+        self._progress = progress
+        self._bodies: dict[str, Body] = {}
+        self._frames: dict[int, Frames] = {}
+        self._steps = 0
+        self._again = 0
+
+    def run(self, scope: Scope, targets: Sequence[Reference]) -> list[Value]:
+        """The values of these tensors. Raises ModelError."""
+        for name, _ in targets:
+            self._settle(scope, name)
+        return [self._value(scope, reference) for reference in targets]
+
+    def call(self, name: str, arguments: Sequence[Value], place: Place, depth: int) -> list[Value]:
+        """The results of a function of the library, as if its nodes stood here. Raises ModelError."""
+        if depth >= _DEEPEST:
+            raise place.error("functions call each other too deeply", CORRUPT)
+        body = self._body(name, place)
+        if len(arguments) < len(body.arguments):
+            raise place.error(f"calls {name!r} with {len(arguments)} of {len(body.arguments)} arguments", CORRUPT)
+        values = {key: [value] for key, value in zip(body.arguments, arguments, strict=False)}
+        scope = Scope(body, f"{place.name}/", values, depth + 1)
+        return self.run(scope, body.results)
+
+    def _body(self, name: str, place: Place) -> Body:
+        if name not in self._bodies:
+            if name not in self.library:
+                raise place.error(f"calls the function {name!r}, which the file does not have", CORRUPT)
+            self._bodies[name] = function_body(self.library[name], self.where)
+        return self._bodies[name]
+
+    def frames(self, body: Body) -> Frames:
+        """The loops of a body that are written with Enter and Exit."""
+        if id(body) not in self._frames:
+            self._frames[id(body)] = Frames(body, self.where)
+        return self._frames[id(body)]
+
+    def _settle(self, scope: Scope, name: str) -> None:
+        """Give `name` and what it reads values, the farthest first."""
+        waiting: list[tuple[Scope, str]] = [(scope.home(name), name)]
+        open_nodes: set[tuple[int, str]] = set()
+        while waiting:
+            current, node_name = waiting[-1]
+            if node_name in current.values:
+                waiting.pop()
+                continue
+            node = current.body.nodes[node_name]
+            key = (id(current), node_name)
+            missing = []
+            for read in self._read(current, node):
+                home = current.home(read)
+                if read not in home.values:
+                    missing.append((home, read))
+            if not missing:
+                waiting.pop()
+                open_nodes.discard(key)
+                current.values[node_name] = self._evaluate(current, node)
+                continue
+            if key in open_nodes:
+                raise ModelError("the graph has a cycle", where=f"{self.where}: {node_name}", hint=CORRUPT)
+            open_nodes.add(key)
+            waiting.extend(reversed(missing))
+
+    def _read(self, scope: Scope, node: Node) -> list[str]:
+        """The nodes that must have values before `node` can have one."""
+        if node.op == "Exit" and node.name in scope.body.nodes:
+            return self.frames(scope.body).entered(node.name)
+        if node.op == "Merge":
+            return [name for name, _ in node.inputs if scope.body.nodes[name].op != "NextIteration"]
+        return [name for name, _ in node.inputs]
+
+    def _value(self, scope: Scope, reference: Reference) -> Value:
+        name, index = reference
+        values = scope.home(name).values[name]
+        if index >= len(values):
+            if isinstance(values[0], (Dead, Unknown)):
+                return values[0]
+            raise ModelError(f"has no output {index}", where=f"{self.where}: {name}", hint=CORRUPT)
+        return values[index]
+
+    def _evaluate(self, scope: Scope, node: Node) -> list[Value]:
+        self._steps += 1
+        if self._steps % 256 == 0:
+            self._progress.check()
+        again = bool(scope.prefix) or scope.outer is not None
+        place = Place(self.maker, scope.prefix + node.name)
+        if self._steps > _MOST_STEPS:
+            raise place.error("the graph takes too many steps to follow", "its loops run too long")
+        if node.op == ARGUMENT:
+            raise place.error("is an argument that was not given", CORRUPT)
+        if node.op == "Const":
+            return [Tensor.constant(self.constant(node), place)]
+        if node.op in _VARIABLES:
+            raise place.error(f"is a variable ({node.op}): the graph is not frozen", FREEZE)
+        if node.op == "Exit":
+            return self._exit(scope, node)
+        inputs = tuple(self._value(scope, reference) for reference in node.inputs)
+        function = OPERATORS.get(node.op)
+        if function is None and node.op in self.library:
+            if any(isinstance(value, Dead) for value in inputs):
+                return [DEAD]
+            return self.call(node.op, inputs, place, scope.depth)
+        if function is None:
+            self.maker.refuse(node.op, place.name)
+            return [UNKNOWN]
+        if node.op != "Merge":
+            for kind in (DEAD, UNKNOWN):
+                if kind in inputs:
+                    return [kind]
+        known = evaluate(node, inputs, place)
+        if known is not None:
+            return [Tensor.constant(array, place) for array in known]
+        if again:
+            self._again += 1
+            if self._again > _MOST_MADE_AGAIN:
+                raise place.error(f"its loops make more than {_MOST_MADE_AGAIN} nodes", "cut the loops off")
+        try:
+            made = function(Call(node, inputs, place, self, scope.depth))
+        except Refused as refusal:
+            self.maker.refuse(node.op, place.name, refusal.detail, refusal.hint)
+            return [UNKNOWN]
+        return made if isinstance(made, list) else [made]
+
+    def constant(self, node: Node) -> Any:
+        """The array of a Const node."""
+        return decode(node.proto.attr["value"].tensor, f"{self.where}: {node.name}")
+
+    def _exit(self, scope: Scope, node: Node) -> list[Value]:
+        """Run the loop that `node` leaves; its other exits get their values too."""
+        frame = self.frames(scope.body).of_exit(node.name)
+        place = Place(self.maker, scope.prefix + node.name)
+        if scope.depth >= _DEEPEST:
+            raise place.error("loops nest too deeply", CORRUPT)
+        state = {merge: self._value(scope, self._entering(scope, enter)) for merge, enter in frame.merges.items()}
+        if any(isinstance(value, Unknown) for value in state.values()):
+            return [UNKNOWN]
+        if any(isinstance(value, Dead) for value in state.values()):
+            return [DEAD]
+        for _ in range(MOST_ROUNDS):
+            values = {merge: [value, UNKNOWN] for merge, value in state.items()}
+            inner = Scope(scope.body, scope.prefix, dict(values), scope.depth + 1, scope, frame.inside)
+            taken = self.run(inner, [frame.condition])[0]
+            decided = taken.array if isinstance(taken, Tensor) else None
+            if decided is None or decided.size != 1:
+                self.maker.refuse("Exit", place.name, "how often its loop runs depends on data")
+                return [UNKNOWN]
+            if not bool(decided.reshape(-1)[0]):
+                results = self.run(inner, [frame.exits[name] for name in frame.exits])
+                for name, value in zip(frame.exits, results, strict=True):
+                    scope.values[name] = [value]
+                return scope.values[node.name]
+            merges = list(frame.next)
+            state = dict(zip(merges, self.run(inner, [frame.next[merge] for merge in merges]), strict=True))
+        self.maker.refuse("Exit", place.name, f"its loop runs more than {MOST_ROUNDS} rounds")
+        return [UNKNOWN]
+
+    def _entering(self, scope: Scope, enter: str) -> Reference:
+        return scope.body.nodes[enter].inputs[0]
