@@ -1,4 +1,4 @@
-"""Real ONNX models: loading and optimizing keeps what they compute, and both kinds of build run."""
+"""Real ONNX models: loading, optimizing and batching keep what they compute."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BATCHED = ("ch_ppocr_mobile_v2.0_cls_infer", "ultraface_slim320", "dtln_1", "mtc
 @functools.cache
 def reference(path: Path) -> tuple[dict[str, Array], dict[str, Array]]:
     """Inputs and outputs by name, as the framework's own runtime made them."""
-    with np.load(path.parent / "io.npz") as stored:
+    with np.load(path.parent / "io.npz", allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     return tuple(  # type: ignore[return-value]
         {name.partition("|")[2]: array for name, array in arrays.items() if name.startswith(f"{side}|")}
@@ -48,11 +48,6 @@ def loaded(path: Path, level: int = 3) -> Session:
 def source_outputs(path: Path, names: list[str]) -> list[Array]:
     """The source file, run as it is."""
     return run(make_session(path.read_bytes(), optimization="none"), names, dict(reference(path)[0]))
-
-
-def cosine(first: Array, second: Array) -> float:
-    a, b = first.astype(np.float64).reshape(-1), second.astype(np.float64).reshape(-1)
-    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
 def assert_same_float_model(path: Path, level: int) -> None:
@@ -76,34 +71,6 @@ def test_the_optimized_float_graph_computes_what_the_source_does(path: Path) -> 
 @each_model
 def test_every_optimization_level_computes_what_the_source_does(path: Path, level: int) -> None:
     assert_same_float_model(path, level)
-
-
-@each_model
-def test_the_float16_build_reproduces_the_reference(path: Path) -> None:
-    inputs, expected = reference(path)
-    session = loaded(path)
-    session.build(do_quantization=False)
-    outputs = session.infer(inputs, data_format="nchw")
-    assert len(outputs) == len(expected)
-    for found, (name, reference_output) in zip(outputs, expected.items(), strict=True):
-        assert found.shape == reference_output.shape
-        assert cosine(found, reference_output) >= 0.99999, name
-
-
-@each_model
-def test_the_int8_build_runs_and_keeps_order_and_shapes(path: Path, tmp_path: Path) -> None:
-    inputs, expected = reference(path)
-    files = []
-    for index, array in enumerate(inputs.values()):
-        files.append(f"input{index}.npy")
-        np.save(tmp_path / files[-1], array)
-    (tmp_path / "dataset.txt").write_text(" ".join(files) + "\n")
-    session = loaded(path)
-    session.build(dataset=tmp_path / "dataset.txt")
-    outputs = session.infer(inputs, data_format="nchw")
-    assert [v.name for v in session.model.graph.outputs] == list(expected)
-    assert [found.shape for found in outputs] == [array.shape for array in expected.values()]
-    assert all(np.isfinite(found).all() for found in outputs)
 
 
 @pytest.mark.parametrize("name", BATCHED)

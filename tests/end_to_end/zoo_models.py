@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from engine.config import Config
+from engine.graph.execution import run_float
 from engine.graph.given import given
 from engine.graph.query import tensors
 from engine.session import Session
@@ -35,9 +37,14 @@ ENDINGS = {
 """The files of each framework; of Caffe and Darknet both, of PyTorch one."""
 
 COSINE, DIFFERENCE = 0.9999, 1e-3
-"""What is asked of float models in float16; the difference is relative to the range of the output."""
+"""What is asked of float models; the difference is relative to the range of the output."""
+ROUNDINGS = 3
+"""In float16 the difference may be larger where weights that are rounded to float16, and nothing else, make it so: at
+most so many times theirs. A steep Sigmoid behind a hundred layers makes much of the last bit of a weight."""
 QUANTIZED_COSINE, FAR, FAR_STEPS = 0.995, 0.01, 2
 """What is asked of models that came quantized: at most so many outputs more than so many steps away."""
+
+_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +188,23 @@ def infer(model: ZooModel, made: Session) -> list[Array]:
     """What the build makes of the reference inputs."""
     layouts = [tensor.layout or "nhwc" for tensor in made.summary().inputs]
     return made.infer(feeds(model, made), data_format=layouts)
+
+
+def infer_float(model: ZooModel, made: Session, *, half_weights: bool = False) -> list[Array]:
+    """What the float graph makes of the reference inputs, or the graph whose weights alone are rounded to float16."""
+    graph = made.model
+    if half_weights:
+        graph = ir.from_proto(ir.to_proto(graph))
+        read = {
+            value for node in graph.graph if node.op_type in _WEIGHTED for value in node.inputs if value is not None
+        }
+        for value in read & set(graph.graph.initializers.values()):
+            array = value.const_value.numpy() if value.const_value is not None else np.zeros(0)
+            if array.dtype == np.float32 and array.ndim >= 2:
+                half = array.astype(np.float16).astype(np.float32)
+                value.const_value = ir.tensor(half, name=value.name)
+    names = [tensor.name for tensor in made.summary().inputs]
+    return run_float(graph, dict(zip(names, feeds(model, made), strict=True)))
 
 
 def agreement(model: ZooModel, made: Session, outputs: Sequence[Array]) -> Agreement:

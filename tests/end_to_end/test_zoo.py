@@ -1,0 +1,64 @@
+"""Real models of every framework load, come as near to their framework's outputs as they can, and go through it all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.config import Config
+from engine.session import Session
+from tests.end_to_end import zoo_models, zoo_table
+from tests.end_to_end.zoo_models import ZooModel
+from tests.zoo import needs_zoo
+
+pytestmark = needs_zoo
+
+SMALLEST = zoo_models.smallest()
+LARGER = [model for model in zoo_models.models() if model not in SMALLEST]
+
+
+def named(found: list[ZooModel]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("model", found, ids=lambda model: model.label)
+
+
+def passes(model: ZooModel, folder: Path, *, app: bool = False) -> None:
+    if model.framework == "pytorch":
+        pytest.importorskip("torch", reason="PyTorch models are read with the package torch")
+    row = zoo_table.examine(model, folder, app=app)
+    assert not row.faults, "; ".join(row.faults)
+
+
+@named(SMALLEST)
+def test_the_smallest_model_of_each_framework_passes(model: ZooModel, tmp_path: Path) -> None:
+    passes(model, tmp_path)
+
+
+@pytest.mark.slow
+@named(LARGER)
+def test_every_other_model_passes(model: ZooModel, tmp_path: Path) -> None:
+    passes(model, tmp_path)
+
+
+@pytest.mark.slow
+@named(SMALLEST)
+def test_the_app_opens_a_model_of_each_framework(model: ZooModel, tmp_path: Path) -> None:
+    if model.framework == "pytorch":
+        pytest.importorskip("torch", reason="PyTorch models are read with the package torch")
+    made, _ = zoo_models.loaded(model)
+    zoo_models.shown_by_the_app(model, made, tmp_path)
+
+
+@pytest.mark.slow
+@named(SMALLEST)
+def test_a_model_is_known_by_its_file_alone(model: ZooModel) -> None:
+    if model.framework == "pytorch":
+        pytest.importorskip("torch", reason="PyTorch models are read with the package torch")
+    sizes = model.arguments.get("input_size_list")
+    made = Session(Config(target_platform="rk3588"))
+    made.load(model.files[0], input_size_list=sizes)
+    by_call, _ = zoo_models.loaded(model)
+    assert made.summary().framework == by_call.summary().framework
+    for one, other in zip(zoo_models.infer_float(model, made), zoo_models.infer_float(model, by_call), strict=True):
+        np.testing.assert_array_equal(one, other)
