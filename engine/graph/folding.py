@@ -24,6 +24,14 @@ _FEW_ELEMENTS = 1 << 26
 _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
 """Operators that carry quantization parameters."""
+# Operators that read lists, and at which inputs.
+_LISTS: dict[str, tuple[int, ...]] = {
+    "Pad": (1, 3),
+    "Slice": (1, 2, 3, 4),
+    **dict.fromkeys(("Split", "Squeeze", "Unsqueeze", "Tile", "ReduceL1", "ReduceL2", "ReduceLogSum"), (1,)),
+    **dict.fromkeys(("ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd"), (1,)),
+    **dict.fromkeys(("ReduceSum", "ReduceSumSquare"), (1,)),
+}
 _DATA_DEPENDENT = {"NonZero", "NonMaxSuppression", "Unique", "Compress", "StringSplit"}
 
 
@@ -49,7 +57,7 @@ def fold(model: ir.Model, *, quantizers: bool = False) -> None:
     for node in graph:
         if _inline_decided_branch(graph, node, names):
             continue
-        _make_scalars(node, names)
+        _settle_ranks(node, names)
         inference.infer(node)
         if leave_out_empty(graph, node, names):
             continue
@@ -115,14 +123,20 @@ def require_static(model: ir.Model) -> None:
     )
 
 
-def _make_scalars(node: ir.Node, names: Names) -> None:
-    """Let a Range whose bounds are known read scalars: exporters give lists of one, which only a run accepts."""
-    if node.op_type != "Range" or node.domain not in ("", "ai.onnx"):
+def _settle_ranks(node: ir.Node, names: Names) -> None:
+    """Let a Range whose bounds are known read scalars, and what takes lists of axes or amounts read lists.
+
+    Exporters give lists of one for scalars and scalars for lists; at run time both are accepted.
+    """
+    if node.domain not in ("", "ai.onnx"):
         return
-    for index, value in enumerate(node.inputs):
+    scalar = node.op_type == "Range"
+    for index in range(len(node.inputs)) if scalar else _LISTS.get(node.op_type, ()):
+        value = node.inputs[index] if index < len(node.inputs) else None
         array = constant(value)
-        if value is not None and array is not None and array.shape == (1,):
-            node.replace_input_with(index, names.constant(f"{value.name}_scalar", array.reshape(())))
+        if value is not None and array is not None and array.shape == ((1,) if scalar else ()):
+            other = names.constant(f"{value.name}_reshaped", array.reshape(() if scalar else (1,)))
+            node.replace_input_with(index, other)
 
 
 def _fold_shape(graph: ir.Graph, node: ir.Node, names: Names) -> bool:

@@ -11,7 +11,7 @@ from engine.errors import ModelError
 _MEMORY = 1100 << 20
 
 
-def load(path: Path) -> object:
+def load(path: Path) -> None:
     """Do what the file says: 'load', 'refuse', 'raise', 'abort', 'wait' or 'grow'."""
     wish = path.read_text(encoding="utf-8")
     if wish == "refuse":
@@ -22,4 +22,5 @@ def load(path: Path) -> object:
         os.abort()
     if wish == "wait":
         time.sleep(60)
-    return bytearray(b"x") * _MEMORY if wish == "grow" else None
+    if wish == "grow":
+        bytearray(b"x") * _MEMORY

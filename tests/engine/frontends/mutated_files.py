@@ -39,6 +39,7 @@ _ROOM = 3 << 30
 """Bytes of address space beyond the start: libraries map more than they touch, and what is touched is measured."""
 
 _FILES_A_WORKER = 1000
+_LEVEL = 3  # of optimization, as a session has it unless told otherwise
 _COMMAND = (sys.executable, "-m", "tests.engine.frontends.mutated_files", "--worker")
 _ROOT = Path(__file__).resolve().parents[3]
 
@@ -263,12 +264,17 @@ def serve(with_torch: bool) -> None:
 def _answer(job: dict[str, Any], answers: IO[str]) -> None:
     """Load what the job names and write its outcome."""
     from engine.errors import EngineError
+    from engine.graph.layers import layers
+    from engine.graph.optimize import optimize
 
     load = importlib.import_module(job["module"]).load
     before = _resident()
     started = time.perf_counter()
     try:
-        load(*map(Path, job["paths"]), **_arguments(job))
+        model = load(*map(Path, job["paths"]), **_arguments(job))
+        if model is not None:  # what a session does next
+            optimize(model, _LEVEL)
+            layers(model)
         kind, detail = "loaded", ""
     except EngineError as error:
         kind, detail = "refused", f"{type(error).__name__}: {error}"[:500]

@@ -19,6 +19,7 @@ from engine.graph import folding
 from engine.graph.cutting import drop_dead
 from engine.graph.execution import random_feeds, run_float
 from engine.graph.given import GivenParameters, after, given, keep
+from engine.graph.optimize import optimize
 from engine.graph.provenance import mark_source, sources
 from engine.graph.query import constant, static_shape
 from tests.engine.graph.graph_building import Array, integers, number, operators, random
@@ -199,6 +200,19 @@ def test_bounds_of_a_range_may_be_lists_of_one() -> None:
     model = unfolded(IMAGE, body, {"zero": integers(0), "four": integers(4), "one": integers(1)})
     folding.fold(model)
     assert operators(model) == ["Add"]
+
+
+def test_axes_may_be_scalars() -> None:
+    body = (
+        "u = Unsqueeze (x, axis)\nm = ReduceMean (u, axis)\ns = Squeeze (m, axis)\nq = Squeeze (s, axis)\ny = Abs (q)"
+    )
+    model = unfolded(IMAGE, body, {"axis": np.array(0, np.int64)})
+    folding.fold(model)
+    assert static_shape(model.graph.outputs[0]) == (3, 4, 5)
+    assert {constant(node.inputs[1]).shape for node in model.graph if len(node.inputs) > 1} == {(1,)}  # type: ignore[union-attr]
+    optimize(model, 3)
+    x = random(1, 3, 4, 5)
+    np.testing.assert_array_equal(run_float(model, {"x": x})[0], np.abs(x[0]))
 
 
 GRID = GivenParameters("int8", (0.1, 0.2, 0.3), (0, 1, 2), 1)
