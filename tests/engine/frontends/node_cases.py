@@ -82,7 +82,10 @@ become initializers, in the model that ONNX Runtime runs as well as in ours.
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One node, its inputs by name without those that became constants, and what it must give out."""
+    """A model, its inputs by name without those that became constants, and what it must give out.
+
+    `operator` is its node's, or what it spells out.
+    """
 
     name: str
     operator: str
@@ -98,32 +101,43 @@ def cases() -> dict[str, Case]:
     """By name, the cases of one node that reads run-time float32 tensors of static shapes.
 
     Its other inputs and its outputs are float32, whole numbers or booleans; sequences, optional values, text and other
-    floats are left out, and so are the expansions of operators into many nodes. The making of the cases writes
-    warnings and prints; both are kept from the reader.
+    floats are left out.
     """
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        found = load_model_tests(kind="node")
-    made = (_case(case) for case in found)
+    made = (_case(case, case.model) for case in _collected().values() if len(case.model.graph.node) == 1)
     return {case.name: case for case in made if case is not None}
 
 
-def _case(case: Any) -> Case | None:
-    model: onnx.ModelProto = case.model
-    graph = model.graph
-    if len(graph.node) != 1 or not graph.input or not case.data_sets:
-        return None
-    if not all(_is(value, _TYPES) for value in [*graph.input, *graph.output]):
+@functools.cache
+def expansions() -> dict[str, Case]:
+    """Like `cases`, those in which an operator is spelled out in others, as its definition has it."""
+    found = _collected()
+    pairs = ((case, found.get(name.split("_expanded")[0])) for name, case in found.items() if "_expanded" in name)
+    made = (_case(case, plain.model) for case, plain in pairs if plain is not None)
+    return {case.name: case for case in made if case is not None}
+
+
+@functools.cache
+def _collected() -> dict[str, Any]:
+    """All cases that have data; the making of them writes warnings and prints, which are kept from the reader."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        return {case.name: case for case in load_model_tests(kind="node") if case.data_sets}
+
+
+def _case(case: Any, plain: onnx.ModelProto) -> Case | None:
+    """The case; `plain` has the one node whose settings become initializers."""
+    graph = case.model.graph
+    if not graph.input or not all(_is(value, _TYPES) for value in [*graph.input, *graph.output]):
         return None
     given, wanted = case.data_sets[0]
     feeds = {value.name: np.asarray(array) for value, array in zip(graph.input, given, strict=True)}
-    proto = with_constant_settings(model, feeds)
+    node = plain.graph.node[0]
+    settings = {node.input[place] for place in SETTINGS.get(node.op_type, ()) if place < len(node.input)}
+    proto = with_constants(case.model, feeds, settings - {""})
     kept = {value.name: feeds[value.name] for value in proto.graph.input}
     if all(array.dtype != np.float32 for array in kept.values()):
         return None
-    return Case(
-        case.name, graph.node[0].op_type, proto, kept, [np.asarray(array) for array in wanted], case.rtol, case.atol
-    )
+    return Case(case.name, node.op_type, proto, kept, [np.asarray(array) for array in wanted], case.rtol, case.atol)
 
 
 def _is(value: onnx.ValueInfoProto, kinds: Set[int]) -> bool:
@@ -133,12 +147,10 @@ def _is(value: onnx.ValueInfoProto, kinds: Set[int]) -> bool:
     return all(dim.WhichOneof("value") == "dim_value" for dim in value.type.tensor_type.shape.dim)
 
 
-def with_constant_settings(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> onnx.ModelProto:
-    """A copy of a model of one node in which the inputs that `SETTINGS` names are initializers."""
+def with_constants(model: onnx.ModelProto, feeds: Mapping[str, Array], names: Set[str]) -> onnx.ModelProto:
+    """A copy of the model in which the inputs `names` are initializers that hold what would be fed."""
     copy = onnx.ModelProto.FromString(model.SerializeToString())
-    node = copy.graph.node[0]
-    settings = {node.input[place] for place in SETTINGS.get(node.op_type, ()) if place < len(node.input)} - {""}
-    for value in [value for value in copy.graph.input if value.name in settings]:
+    for value in [value for value in copy.graph.input if value.name in names]:
         copy.graph.initializer.append(numpy_helper.from_array(feeds[value.name], value.name))
         copy.graph.input.remove(value)
     return copy
