@@ -41,8 +41,9 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Seq
 def model_text(model: ModelSummary) -> str:
     """What a model is made of: inputs, outputs, layers."""
     built = f", built {model.built}" if model.built else ""
+    opset = f", opset {model.opset}" if model.opset else ""
     lines = [
-        f"{printable(model.path)}: {model.framework}, opset {model.opset}, {counted(len(model.layers), 'layer')}, "
+        f"{printable(model.path)}: {model.framework}{opset}, {counted(len(model.layers), 'layer')}, "
         f"{model.parameters:,} parameters, for {model.target}{built}",
         "",
         tensors_text([("input", tensor) for tensor in model.inputs] + [("output", tensor) for tensor in model.outputs]),

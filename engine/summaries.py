@@ -61,7 +61,10 @@ class LayerSummary:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSummary:
-    """A loaded model: where it came from, its inputs and outputs, its layers, and what was built of it."""
+    """A loaded model: where it came from, its inputs and outputs, its layers, and what was built of it.
+
+    `opset` is the source's; 0 where it was not ONNX.
+    """
 
     path: str
     framework: str
