@@ -154,9 +154,9 @@ def _tensorflow() -> Callable[[str], Any]:
 
 def _protobuf() -> Callable[[str], Any]:
     """The message alone: what any reader of frozen graphs does first."""
-    from engine.frontends.tensorflow import schema
+    from engine.frontends.tensorflow.schema import CLASSES
 
-    message = schema.GraphDef
+    message: Any = CLASSES["GraphDef"]
     return lambda path: message.FromString(Path(path).read_bytes())
 
 

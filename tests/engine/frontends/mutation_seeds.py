@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 import io
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 
-from tests.engine.frontends.model_files import IMAGE, floats, model, whole
+from tests.engine.frontends.model_files import IMAGE, Array, floats, model, whole
 from tests.engine.frontends.mutations import Form
 from tests.zoo import FOLDER
 
@@ -283,8 +284,92 @@ def _pytorch() -> list[Seed]:
     return found
 
 
+def _tflite() -> list[Seed]:
+    if importlib.util.find_spec("ai_edge_litert") is None:
+        return []
+    from tests.engine.frontends.tflite_models import O, T, build, const
+
+    tensors = [
+        T("x", (1, 4, 4, 3)),
+        const("w", floats(8, 3, 3, 3)),
+        const("b", floats(8)),
+        T("c", (1, 4, 4, 8)),
+        const("axis", 3, "int32"),
+        T("one", (1, 4, 4, 4)),
+        T("two", (1, 4, 4, 4)),
+        const("pads", [[0, 0], [0, 0], [0, 0], [2, 2]], "int32"),
+        T("p", (1, 4, 4, 8)),
+        T("j", (1, 4, 4, 16)),
+        const("size", [8, 8], "int32"),
+        T("big", (1, 8, 8, 16)),
+        const("spatial", [1, 2], "int32"),
+        T("mean", (1, 16)),
+        const("shape", [4, -1], "int32"),
+        T("y", (4, 4)),
+    ]
+    steps = [
+        O("CONV_2D", ["x", "w", "b"], ["c"], "Conv2DOptions", {"strideW": 1, "strideH": 1, "padding": 0}),
+        O("SPLIT", ["axis", "c"], ["one", "two"], "SplitOptions", {"numSplits": 2}),
+        O("PAD", ["two", "pads"], ["p"], "PadOptions"),
+        O("CONCATENATION", ["c", "p"], ["j"], "ConcatenationOptions", {"axis": 3}),
+        O("RESIZE_BILINEAR", ["j", "size"], ["big"], "ResizeBilinearOptions"),
+        O("MEAN", ["big", "spatial"], ["mean"], "ReducerOptions"),
+        O("RESHAPE", ["mean", "shape"], ["y"], "ReshapeOptions"),
+    ]
+    return [_seed("tflite", "operators", {"model.tflite": build(tensors, steps, ["x"], ["y"])})]
+
+
+def _tensorflow() -> list[Seed]:
+    from engine.frontends.tensorflow.schema import CLASSES
+
+    graph = CLASSES["GraphDef"]()
+
+    def add(name: str, operator: str, inputs: Sequence[str] = (), **attributes: Any) -> None:
+        node = graph.node.add(name=name, op=operator, input=inputs)
+        for key, value in attributes.items():
+            entry = node.attr[key]
+            if isinstance(value, bytes):
+                entry.s = value
+            elif isinstance(value, list):
+                entry.list.i.extend(value)
+            elif isinstance(value, np.ndarray):
+                entry.tensor.dtype = 1 if value.dtype == np.float32 else 3
+                for size in value.shape:
+                    entry.tensor.tensor_shape.dim.add(size=size)
+                entry.tensor.tensor_content = value.tobytes()
+            else:
+                entry.type = value
+
+    def constant(name: str, array: Array) -> None:
+        add(name, "Const", dtype=1 if array.dtype == np.float32 else 3, value=array)
+
+    add("x", "Placeholder", dtype=1)
+    for size in (1, 6, 6, 3):
+        graph.node[0].attr["shape"].shape.dim.add(size=size)
+    constant("w", floats(3, 3, 3, 4))
+    constant("b", floats(4))
+    strides = {"strides": [1, 2, 2, 1], "padding": b"SAME", "data_format": b"NHWC"}
+    add("conv", "Conv2D", ["x", "w"], T=1, **strides)
+    add("biased", "BiasAdd", ["conv", "b"], T=1)
+    add("relu", "Relu6", ["biased"], T=1)
+    add("pool", "MaxPool", ["relu"], T=1, ksize=[1, 2, 2, 1], **strides)
+    add("shape", "Shape", ["pool"], T=1, out_type=3)
+    for name, number in (("zero", 0), ("one", 1), ("rest", -1)):
+        constant(name, np.array([number], np.int32))
+    add("batch", "StridedSlice", ["shape", "zero", "one", "one"], T=3, Index=3)
+    constant("axis", np.array(0, np.int32))
+    add("target", "ConcatV2", ["batch", "rest", "axis"], T=3, Tidx=3)
+    add("flat", "Reshape", ["pool", "target"], T=1, Tshape=3)
+    constant("k", floats(16, 5))
+    add("product", "MatMul", ["flat", "k"], T=1)
+    add("y", "Softmax", ["product"], T=1)
+    return [_seed("tensorflow", "graph", {"frozen.pb": graph.SerializeToString()})]
+
+
 _GENERATED: Mapping[str, Callable[[], list[Seed]]] = {
     "onnx": _onnx,
+    "tflite": _tflite,
+    "tensorflow": _tensorflow,
     "caffe": _caffe,
     "darknet": _darknet,
     "pytorch": _pytorch,
