@@ -162,7 +162,7 @@ def _no_nan(call: Call) -> Value:
     a, b = call.tensor(0), call.tensor(1)
     nothing = binary(b, number(call.place, 0.0, "zero"), call.place.within("is_zero"), "Equal")
     result = binary(a, b, call.place.within("result"), "Div" if call.node.op == "DivNoNan" else "Mul")
-    return select(nothing, number(call.place, 0.0, "none"), result, call.place)
+    return broadcast([nothing, number(call.place, 0.0, "none"), result], call.place, "Where")
 
 
 @operator("Xdivy", "Xlogy", becomes=("Div", "Equal", "Log", "Mul", "Where"))
@@ -172,7 +172,7 @@ def _no_nan_left(call: Call) -> Value:
     if call.node.op == "Xlogy":
         y = unary(y, call.place.within("log"), "Log")
     result = binary(x, y, call.place.within("result"), "Mul" if call.node.op == "Xlogy" else "Div")
-    return select(nothing, number(call.place, 0.0, "none"), result, call.place)
+    return broadcast([nothing, number(call.place, 0.0, "none"), result], call.place, "Where")
 
 
 @operator("AddN", "AccumulateNV2", becomes="Sum")

@@ -12,7 +12,7 @@ from engine.frontends.making import GraphMaker
 from engine.frontends.nhwc import Place, Tensor
 from engine.frontends.reading import CORRUPT
 from engine.frontends.tensorflow.constants import decode
-from engine.frontends.tensorflow.evaluation import evaluate
+from engine.frontends.tensorflow.evaluation import FORMULAS, evaluate
 from engine.frontends.tensorflow.frames import Frames
 from engine.frontends.tensorflow.nodes import ARGUMENT, Body, Node, Reference, function_body
 from engine.frontends.tensorflow.reading import FREEZE
@@ -164,7 +164,7 @@ class Interpreter:
             if any(isinstance(value, Dead) for value in inputs):
                 return [DEAD]
             return self.call(node.op, inputs, place, scope.depth)
-        if function is None:
+        if function is None and node.op not in FORMULAS:
             self.maker.refuse(node.op, place.name)
             return [UNKNOWN]
         if node.op != "Merge":
@@ -174,6 +174,9 @@ class Interpreter:
         known = evaluate(node, inputs, place)
         if known is not None:
             return [Tensor.constant(array, place) for array in known]
+        if function is None:
+            self.maker.refuse(node.op, place.name, "of what is computed from data")
+            return [UNKNOWN]
         if again:
             self._again += 1
             if self._again > _MOST_MADE_AGAIN:

@@ -19,6 +19,7 @@ from engine.frontends.nhwc import Place, Tensor
 from engine.frontends.tensorflow import control, elementwise, lists, quantizing, reductions, shaping, windows
 from engine.frontends.tensorflow.constants import graph_type
 from engine.frontends.tensorflow.cutting import Feed, choose_feeds, choose_outputs, find_all, fix_sizes, is_switch
+from engine.frontends.tensorflow.evaluation import FORMULAS
 from engine.frontends.tensorflow.interpreting import Interpreter, Scope
 from engine.frontends.tensorflow.nodes import Body, Reference, graph_body, tensor_name
 from engine.frontends.tensorflow.reading import read_graph
@@ -46,7 +47,7 @@ def operators() -> dict[str, tuple[str, ...]]:
     """Every TensorFlow operator that is read, and the ONNX operators that it becomes; none where it only decides what
     is computed."""
     followed = ("Const", "Exit", "Placeholder", "PlaceholderV2")
-    return {name: tuple(sorted(BECOMES.get(name, ()))) for name in sorted({*BECOMES, *followed})}
+    return {name: tuple(sorted(BECOMES.get(name, ()))) for name in sorted({*BECOMES, *FORMULAS, *followed})}
 
 
 def load(
