@@ -32,14 +32,30 @@ def pool(
 
 
 def local_response_normalization(
-    x: Tensor, place: Place, *, radius: int, bias: float, alpha: float, beta: float
+    x: Tensor, place: Place, *, radius: int, bias: float, alpha: float, beta: float, open_end: bool = False
 ) -> Tensor:
-    """x / (bias + alpha * sum of squares of the channels up to `radius` away) ** beta. Raises ModelError."""
-    size = 2 * radius + 1
-    if x.rank != 4 or radius < 0:
-        raise place.error(f"normalizes {list(x.shape)} over {size} channels")
-    result = place.node("LRN", [x.first()], size=size, bias=bias, alpha=alpha * size, beta=beta)
-    return Tensor.of_first(result, place)
+    """x / (bias + alpha * sum of squares of the channels up to `radius` away) ** beta.
+
+    With `open_end` the channel `radius` behind does not count, as in TFLite's kernels. Raises ModelError.
+    """
+    if x.rank != 4 or not 0 <= radius <= x.shape[-1]:
+        raise place.error(f"normalizes {list(x.shape)} over {radius} channels on each side")
+    if not open_end or not radius:
+        size = 2 * radius + 1
+        result = place.node("LRN", [x.first()], size=size, bias=bias, alpha=alpha * size, beta=beta)
+        return Tensor.of_first(result, place)
+    value, size = x.first(), 2 * radius
+    batch, channels, height, width = place.maker.shape(value)
+    flat = place.constant(np.array([batch, 1, channels, height * width], np.int64), "flat_shape")
+    squares = place.inner("Reshape", [place.inner("Mul", [value, value], "squares"), flat], "flat")
+    pads = [radius, 0, radius - 1, 0]
+    means = place.inner("AveragePool", [squares], "means", kernel_shape=[size, 1], pads=pads, count_include_pad=1)
+    whole = place.constant(np.array([batch, channels, height, width], np.int64), "shape")
+    means = place.inner("Reshape", [means, whole], "whole")
+    scaled = place.inner("Mul", [means, place.constant(np.float32(alpha * size), "alpha")], "scaled")
+    total = place.inner("Add", [scaled, place.constant(np.float32(bias), "bias")], "total")
+    divisor = place.inner("Pow", [total, place.constant(np.float32(beta), "beta")], "divisor")
+    return Tensor.of_first(place.node("Div", [value, divisor]), place)
 
 
 def batch_normalization(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import onnx_ir as ir
 
 from engine.frontends.nhwc.tensors import (
     Place,
@@ -328,7 +329,13 @@ def broadcast_to(x: Tensor, place: Place, shape: Sequence[int]) -> Tensor:
 def one_hot(indices: Tensor, place: Place, *, depth: int, on: Tensor, off: Tensor, axis: int = -1) -> Tensor:
     """`on` at each index along a new axis of `depth`, `off` elsewhere. Raises ModelError."""
     checked_size([*indices.shape, depth], place)
+    # ONNX Runtime has OneHot for few pairs of types.
+    direct = on.dtype == ir.DataType.FLOAT
+    end = place if direct else place.within("real")
     flat = [reshape(t, place.within(n), [1]).plain() for t, n in ((off, "off"), (on, "on"))]
     values = place.inner("Concat", flat, "values", axis=0)
-    inputs = [indices.plain(), place.constant(np.array(depth, np.int64), "depth"), values]
-    return Tensor.of(place.node("OneHot", inputs, axis=axis), place)
+    if not direct:
+        values = place.inner("Cast", [values], "real_values", to=ir.DataType.FLOAT.value)
+    index = place.inner("Cast", [indices.plain()], "index", to=ir.DataType.INT64.value)
+    value = end.node("OneHot", [index, place.constant(np.array(depth, np.int64), "depth"), values], axis=axis)
+    return Tensor.of(value if direct else place.node("Cast", [value], to=on.dtype.value), place)

@@ -178,7 +178,8 @@ class _Constants:
             raise ModelError(
                 f"has {len(raw)} bytes for the shape {list(table.shape)} of {dtype}", where=place, hint=CORRUPT
             )
-        return np.frombuffer(raw, kind).reshape(table.shape).astype(dtype, copy=False)
+        stored: Array = np.frombuffer(raw, kind).reshape(table.shape).astype(dtype, copy=False)
+        return stored
 
     def _bytes(self, buffer: Table, place: str) -> memoryview:
         # Files of more than 2 GB keep buffers behind the tables.

@@ -68,17 +68,19 @@ def _real_bias(op: Op, index: int, x: Tensor | None, weights: int, norm: int | N
         return stored
     grid = op.tensor_info(index).grid
     if grid is not None:
-        return (stored.astype(np.float64) * np.array(grid.scale)).astype(np.float32)
+        real: Array = (stored.astype(np.float64) * np.array(grid.scale)).astype(np.float32)
+        return real
     own = op.input(norm if norm is not None and op.has(norm) else weights).grid
     if own is None:
         raise Refusal("its biases are integers without a scale")
     scale = own.scale[0] * (2.0**-10 if norm is not None and op.has(norm) else x.grid.scale[0] if x and x.grid else 0)
     if not scale:
         raise Refusal("its biases are integers without a scale")
-    return (stored.astype(np.float64) * scale).astype(np.float32)
+    real: Array = stored.astype(np.float64) * scale
+    return real.astype(np.float32)
 
 
-def _state(op: Op, index: int, suffix: str) -> Tensor | None:
+def _state(op: Op, index: int) -> Tensor | None:
     """The state that it starts with: None where that is zero."""
     if not op.has(index) or op.tensor_info(index).variable:
         return None
@@ -128,9 +130,10 @@ def _onnx_lstm(
         place.constant(np.stack([s[k] for s in stacked]), n) for k, n in enumerate(("weights", "recurrent", "bias"))
     )
     peepholes = None
-    if any(s[3] is not None for s in stacked):
-        size = stacked[0][1].shape[1]
-        rows = [s[3] if s[3] is not None else np.zeros(3 * size, np.float32) for s in stacked]
+    diagonals = [found for _, _, _, found in stacked]
+    if any(found is not None for found in diagonals):
+        none = np.zeros(3 * stacked[0][1].shape[1], np.float32)
+        rows: list[Array] = [none if found is None else found for found in diagonals]
         peepholes = place.constant(np.stack(rows), "peepholes")
     states: list[ir.Value | None] = []
     for state, suffix in ((hidden, "hidden"), (cell, "cell")):
@@ -161,9 +164,9 @@ def _sequence_lstm(op: Op) -> None:
         raise Refusal(f"its activation has the number {op.options.activation}")
     weights = _lstm_weights(op, 1, peephole=9, bias=12, projection=16, norm=20)
     x = _time_first(op, op.input(0), op.options.time_major)
-    hidden, cell = _state(op, 18, "hidden"), _state(op, 19, "cell")
+    hidden, cell = _state(op, 18), _state(op, 19)
     place = op.place()
-    if weights.simple and (weights.coupled is False or len(weights.inputs) == 4):
+    if weights.simple:
         y = _onnx_lstm(op, place, x, [weights], hidden, cell)
     else:
         time = op.maker.shape(x)[0]
@@ -185,7 +188,7 @@ def _lstm(op: Op) -> None:
     x, place = op.input(0), op.place()
     sizes = place.constant(np.array([1, *x.shape], np.int64), "time_shape")
     sequence = place.inner("Reshape", [x.plain(), sizes], "time")
-    made = lstm_steps(place, sequence, weights, _state(op, 18, "hidden"), _state(op, 19, "cell"))
+    made = lstm_steps(place, sequence, weights, _state(op, 18), _state(op, 19))
     shape = place.constant(np.array([x.shape[0], op.maker.shape(made.hidden)[-1]], np.int64), "shape")
     op.set(Tensor.of(place.node("Reshape", [made.hidden, shape]), place))
 
@@ -229,7 +232,7 @@ def _bidirectional_lstm(op: Op) -> None:
     ]
     if any(not w.simple for w in directions) or directions[0].coupled != directions[1].coupled:
         raise Refusal("is projected, or couples the gates of one direction only")
-    states = [_state(op, index, f"state{index}") for index in range(35, 39)]
+    states = [_state(op, index) for index in range(35, 39)]
     if any(state is not None for state in states):
         raise Refusal("starts with a state")
     x = _time_first(op, op.input(0), op.options.time_major)
@@ -268,7 +271,7 @@ def _rnn(op: Op, x: ir.Value) -> ir.Value:
     kind = {0: "Affine", 1: "Relu", 4: "Tanh"}.get(op.options.activation)
     if kind is None:
         raise Refusal(f"its activation is {ACTIVATIONS.get(op.options.activation, op.options.activation)}")
-    state = _state(op, 4, "hidden")
+    state = _state(op, 4)
     first = None
     if state is not None:
         sizes = place.constant(np.array([1, *state.shape], np.int64), "hidden_shape")
@@ -294,7 +297,7 @@ def _svdf(op: Op) -> None:
         raise op.error("has weights that do not fit")
     if times.ndim != 2 or times.shape[0] != features.shape[0]:
         raise op.error("has weights that do not fit")
-    state = _state(op, 4, "state")
+    state = _state(op, 4)
     if state is not None:
         raise Refusal("starts with a state")
     matrix = (features * times[:, -1:]).reshape(-1, rank, features.shape[1]).sum(axis=1)

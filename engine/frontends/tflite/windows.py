@@ -130,12 +130,14 @@ def _pool(op: Op, kind: str) -> None:
     op.make(lambda place: nhwc.pool(x, place, kind, kernel=kernel, strides=strides, padding=_padding(op)), o.activation)
 
 
-@operator("LOCAL_RESPONSE_NORMALIZATION", "LRN", "LocalResponseNormalizationOptions")
+@operator(
+    "LOCAL_RESPONSE_NORMALIZATION", "Add AveragePool Div LRN Mul Pow Reshape", "LocalResponseNormalizationOptions"
+)
 def _lrn(op: Op) -> None:
     o = op.options
     op.set(
         nhwc.local_response_normalization(
-            op.input(0), op.place(), radius=o.radius, bias=o.bias, alpha=o.alpha, beta=o.beta
+            op.input(0), op.place(), radius=o.radius, bias=o.bias, alpha=o.alpha, beta=o.beta, open_end=True
         )
     )
 

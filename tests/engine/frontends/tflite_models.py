@@ -12,6 +12,11 @@ import pytest
 
 from engine.frontends import tflite
 from engine.graph.execution import run_float
+from engine.graph.layers import layers
+from engine.graph.optimize import optimize
+from engine.quantization.quantize import given_only
+from engine.quantization.quantized import Quantized
+from engine.simulator.runner import Simulator
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="LiteRT is not installed")
 flatbuffers = pytest.importorskip("flatbuffers")
@@ -62,6 +67,7 @@ class O:  # noqa: E742
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     custom: str = ""
     intermediates: Sequence[str] = ()
+    version: int = 1
 
 
 def build(
@@ -99,7 +105,7 @@ def _subgraph(model: Any, codes: Any, tensors: Any, operators: Any, inputs: Any,
             code = schema.OperatorCodeT()
             code.builtinCode = getattr(schema.BuiltinOperator, op.kind)
             code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-            code.version = 1
+            code.version = op.version
             code.customCode = op.custom or None
             codes[key] = len(model.operatorCodes)
             model.operatorCodes.append(code)
@@ -213,3 +219,46 @@ def check(
             np.testing.assert_allclose(got, want, rtol=close, atol=close, err_msg=name)
         else:
             np.testing.assert_array_equal(got, want, err_msg=name)
+
+
+def simulated(data: bytes, feeds: dict[str, np.ndarray], folder: Path) -> list[np.ndarray]:
+    """What the integer model computes that is built by the parameters in the file; takes and gives real values."""
+    file = folder / "model.tflite"
+    file.write_bytes(data)
+    model = tflite.load(file)
+    optimize(model, 3)
+    found = layers(model)
+    known = {v.name: feeds[v.name] for v in model.graph.inputs}
+    return list(Simulator(Quantized(model, found, given_only(model, found))).run(known))
+
+
+def real(stored: np.ndarray, t: T) -> np.ndarray:
+    """The real values of integers on the grid of `t`; what has no grid is as it is."""
+    if t.scale is None:
+        return stored
+    return ((stored.astype(np.float64) - np.asarray(t.zero)) * np.asarray(t.scale)).astype(np.float32)
+
+
+def check_steps(
+    tensors: Sequence[T],
+    operators: Sequence[O],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    folder: Path,
+    *,
+    steps: int = 1,
+    feeds: dict[str, np.ndarray] | None = None,
+) -> None:
+    """Assert that the integer model ends within `steps` of what LiteRT's reference kernels compute."""
+    data = build(tensors, operators, inputs, outputs)
+    by_name = {t.name: t for t in tensors}
+    stored = dict(feeds or {})
+    for index, name in enumerate(inputs):
+        stored.setdefault(name, random_for(by_name[name], index))
+    expected = litert(data, stored)
+    found = simulated(data, {name: real(stored[name], by_name[name]) for name in inputs}, folder)
+    for name, want, got in zip(outputs, expected, found, strict=True):
+        assert got.shape == want.shape, name
+        scale = float(np.max(by_name[name].scale if by_name[name].scale is not None else 1e-4))
+        away = np.abs(got - real(want, by_name[name])) / scale
+        assert away.max() < steps + 0.5, f"{name} is {away.max():.1f} steps away"
