@@ -15,8 +15,8 @@ from tests.zoo import needs_zoo
 
 pytestmark = needs_zoo
 
-SMALLEST = zoo_models.smallest()
-LARGER = [model for model in zoo_models.models() if model not in SMALLEST]
+QUICK = zoo_models.quick_ones()
+OTHERS = [model for model in zoo_models.models() if model not in QUICK]
 
 
 def named(found: list[ZooModel]) -> pytest.MarkDecorator:
@@ -30,19 +30,19 @@ def passes(model: ZooModel, folder: Path, *, app: bool = False) -> None:
     assert not row.faults, "; ".join(row.faults)
 
 
-@named(SMALLEST)
-def test_the_smallest_model_of_each_framework_passes(model: ZooModel, tmp_path: Path) -> None:
+@named(QUICK)
+def test_a_model_of_each_framework_passes(model: ZooModel, tmp_path: Path) -> None:
     passes(model, tmp_path)
 
 
 @pytest.mark.slow
-@named(LARGER)
+@named(OTHERS)
 def test_every_other_model_passes(model: ZooModel, tmp_path: Path) -> None:
     passes(model, tmp_path)
 
 
 @pytest.mark.slow
-@named(SMALLEST)
+@named(QUICK)
 def test_the_app_opens_a_model_of_each_framework(model: ZooModel, tmp_path: Path) -> None:
     if model.framework == "pytorch":
         pytest.importorskip("torch", reason="PyTorch models are read with the package torch")
@@ -51,7 +51,7 @@ def test_the_app_opens_a_model_of_each_framework(model: ZooModel, tmp_path: Path
 
 
 @pytest.mark.slow
-@named(SMALLEST)
+@named(QUICK)
 def test_a_model_is_known_by_its_file_alone(model: ZooModel) -> None:
     if model.framework == "pytorch":
         pytest.importorskip("torch", reason="PyTorch models are read with the package torch")

@@ -21,7 +21,7 @@ from tests.end_to_end.zoo_models import (
     DIFFERENCE,
     FAR,
     QUANTIZED_COSINE,
-    ROUNDINGS,
+    ROUNDING,
     Agreement,
     ZooModel,
     agreement,
@@ -35,7 +35,7 @@ class Row:
     """What was found of a model; what was not reached is None or empty. `faults` are what went wrong.
 
     `graph` is the float graph's agreement with the reference, `reference` that of the build without calibration, and
-    `half_weights` the difference of the float graph whose weights alone are rounded to float16.
+    `rounded` the difference of the float graph with its weights and all that it computes rounded to float16.
     """
 
     model: ZooModel
@@ -44,7 +44,7 @@ class Row:
     quantized: bool = False
     graph: Agreement | None = None
     reference: Agreement | None = None
-    half_weights: float = 0.0
+    rounded: float = 0.0
     int8_cosine: float | None = None
     analysis: str = ""
     package: str = ""
@@ -66,7 +66,7 @@ class Row:
     @property
     def allowed(self) -> float:
         """How far float16 may be from the reference, in parts of an output's range."""
-        return max(DIFFERENCE, ROUNDINGS * self.half_weights)
+        return max(DIFFERENCE, ROUNDING * self.rounded)
 
 
 def examine(model: ZooModel, folder: Path, *, app: bool = False) -> Row:
@@ -105,8 +105,7 @@ def _load(row: Row) -> Session:
 def _compare(row: Row, made: Session) -> None:
     row.graph = agreement(row.model, made, zoo_models.infer_float(row.model, made))
     if not row.quantized:
-        half = zoo_models.infer_float(row.model, made, half_weights=True)
-        row.half_weights = agreement(row.model, made, half).difference
+        row.rounded = agreement(row.model, made, zoo_models.infer_rounded(row.model, made)).difference
     made.build(do_quantization=False)
     row.reference = agreement(row.model, made, zoo_models.infer(row.model, made))
     if not row.near:
@@ -160,7 +159,7 @@ _COLUMNS = {
     "load s": 6,
     "kind": 9,
     "float32": 8,
-    "half wts": 8,
+    "rounded": 8,
     "float16": 8,
     "cosine": 8,
     "far": 6,
@@ -171,9 +170,9 @@ _COLUMNS = {
     "app": 3,
     "s": 5,
 }
-"""With their widths. `float32`, `half wts` and `float16` are the largest differences from the reference in parts of the
-output's range: of the float graph, of the same with its weights rounded, and of the float16 build. `cosine`, `far` and
-`top` are of the build without calibration, which for a model that came quantized is of its own parameters."""
+"""With their widths. `float32`, `rounded` and `float16` are the largest differences from the reference in parts of the
+output's range: of the float graph, of the same with all numbers rounded to float16, and of the float16 build. `cosine`,
+`far` and `top` are of the build without calibration, which for a model that came quantized has its own parameters."""
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -184,7 +183,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         "-" if row.load_seconds is None else f"{row.load_seconds:.2f}",
         "quantized" if row.quantized else "float",
         "-" if graph is None else f"{graph.difference:.1e}",
-        "-" if graph is None or row.quantized else f"{row.half_weights:.1e}",
+        "-" if graph is None or row.quantized else f"{row.rounded:.1e}",
         "-" if found is None or row.quantized else f"{found.difference:.1e}",
         "-" if found is None else f"{found.cosine:.6f}",
         "-" if found is None or not row.quantized else f"{found.far:.1%}",
