@@ -46,7 +46,7 @@ MODULES = (
 )
 """Where layers are read; importing a module enters them in the table."""
 
-_LONGEST_TEXT = 8 << 20
+_LONGEST_TEXT = 4 << 20
 _MOST_VALUES = 20_000
 _SHOWN = 8
 # What only training and other libraries read of a layer's parameters.

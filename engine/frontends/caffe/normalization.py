@@ -11,12 +11,14 @@ import onnx_ir as ir
 from engine.errors import ModelError
 from engine.frontends.caffe.layers import Making, Refused, along, reads
 from engine.frontends.caffe.weights import Wanted
+from engine.frontends.reading import CORRUPT
 from engine.graph.query import Array
 
 _REGIONS = {"ACROSS_CHANNELS": 0, "WITHIN_CHANNEL": 1}
 _BN_MODES = {"LEARN": 0, "INFERENCE": 1}
 # Below this an epsilon only keeps an all-zero vector from dividing by zero, which LpNormalization sees to itself.
 _ONLY_AGAINST_ZERO = 1e-8
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @reads("LRN", onnx=["AveragePool", "LRN", "Mul", "Add", "Pow", "Div"])
@@ -93,6 +95,8 @@ def _channels(making: Making) -> int:
 
 def _normalized(making: Making, scale: Array, bias: Array, mean: Array, variance: Array, eps: float) -> ir.Value:
     named = {"scale": scale, "bias": bias, "mean": mean, "variance": variance}
+    if any(float(np.abs(array).max(initial=0)) > _LARGEST for array in named.values()):
+        raise ModelError("its statistics leave the range of float32", hint=CORRUPT)
     constants = [making.constant(array.astype(np.float32), name) for name, array in named.items()]
     return making.node("BatchNormalization", [*making.inputs[:1], *constants], epsilon=eps)
 

@@ -10,13 +10,14 @@ from engine.errors import ModelError, nearest
 
 _DEEPEST = 64
 _LARGEST = 1 << 31
-# Apart from the tokens, so that nothing behind a comment can make the pattern go back into it.
-_BETWEEN = re.compile(r"(?:[\s;,]+|#[^\n]*(?:\n|\Z))*")
+# A comment ends with its line, so that nothing behind it can make the pattern go back into it.
+_BETWEEN = r"(?:[\s;,]|\#[^\n]*(?:\n|\Z))*"
 _TOKEN = re.compile(
-    r"""(?P<word>[A-Za-z0-9_.+\-]+)
+    _BETWEEN
+    + r"""(?:(?P<word>[A-Za-z0-9_.+\-]+)
     |(?P<text>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
     |(?P<mark>[:{}<>\[\]/])
-    |(?P<end>\Z)""",
+    |(?P<end>\Z))""",
     re.VERBOSE,
 )
 _ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
@@ -265,8 +266,10 @@ class _Reader:
 
     def next(self) -> tuple[str, str]:
         """The next token's kind ('word', 'text', 'mark' or 'end') and its spelling."""
-        match = self._match()
+        match = _TOKEN.match(self._text, self._at)
         if match is None:
+            between = re.match(_BETWEEN, self._text[self._at :])
+            self._at += between.end() if between else 0
             self.refuse(f"cannot be read at {self._text[self._at : self._at + 20]!r}")
         self._at = match.end()
         kind = match.lastgroup or "end"
@@ -274,13 +277,8 @@ class _Reader:
 
     def peek_text(self) -> bool:
         """Whether a string comes next."""
-        match = self._match()
+        match = _TOKEN.match(self._text, self._at)
         return match is not None and match.lastgroup == "text"
-
-    def _match(self) -> re.Match[str] | None:
-        between = _BETWEEN.match(self._text, self._at)
-        self._at = between.end() if between else self._at
-        return _TOKEN.match(self._text, self._at)
 
     def refuse(self, what: str) -> NoReturn:
         """Raise ModelError with the line."""

@@ -14,7 +14,10 @@ def _upsample(making: Making) -> list[ir.Value]:
     """Repeats every pixel; with a second blob, the mask of a pooling, puts each pixel where its maximum was."""
     param = making.param("upsample_param")
     height, width = _picture(making)
-    scales = sizes(param, "scale", 2, 2) if param.has("scale") or param.has("scale_h") else sizes(param, "stride", 2, 2)
+    # Where both are given, as in one fork, pixels are repeated by the stride.
+    scales = sizes(param, "stride" if param.has("stride") else "scale", 2, 2)
+    if param.has("stride") and param.number("scale", 1.0) != 1:
+        raise Refused("a scale of its values", "scale them by a Power layer")
     if any(scale < 1 for scale in scales):
         raise ModelError(f"its scale is {scales}")
     size = [height * scales[0], width * scales[1]]
@@ -33,9 +36,10 @@ def _upsample(making: Making) -> list[ir.Value]:
     pooled = producer.inputs[0]
     if pooled is None or list(making.maker.shape(pooled)[2:]) != size:
         raise Refused(f"to the size {size}, which is not that before the pooling")
-    shape = making.constant([*making.shape()[:2], *size], "shape")
     strides = [-(-big // small) for big, small in zip(size, (height, width), strict=True)]
-    return [making.node("MaxUnpool", [making.inputs[0], mask, shape], kernel_shape=strides, strides=strides)]
+    over = [small * stride - big for big, small, stride in zip(size, (height, width), strides, strict=True)]
+    pads = [0, 0, *over] if any(over) else None
+    return [making.node("MaxUnpool", [making.inputs[0], mask], kernel_shape=strides, strides=strides, pads=pads)]
 
 
 @reads("Interp", onnx=["Resize", "Slice"], bottoms=(1, 2))
