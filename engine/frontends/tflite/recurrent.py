@@ -18,6 +18,7 @@ log = logging.getLogger("engine")
 
 _GATES = "ifco"
 _MOST_STEPS = 128
+_SATURATED = 8.0
 
 
 def _weight(op: Op, index: int) -> Array | None:
@@ -119,12 +120,9 @@ def _onnx_lstm(
     """One LSTM operator, of one or two directions; returns [time, directions, batch, size]."""
     time, batch, _ = op.maker.shape(x)
     for weights in directions:
-        if weights.cell_clip and time > weights.cell_clip:
-            # A step moves a cell by less than one.
-            log.warning(
-                "%s: %s: cells are not clipped at %g, which they could reach in %d steps",
-                op.maker.where, op.source, weights.cell_clip, time,
-            )  # fmt: skip
+        if weights.cell_clip and time > weights.cell_clip:  # a step moves a cell by less than one
+            text = "%s: %s: cells are not clipped at %g, which they could reach in %d steps"
+            log.warning(text, op.maker.where, op.source, weights.cell_clip, time)
     stacked = [weights.onnx() for weights in directions]
     w, r, b = (
         place.constant(np.stack([s[k] for s in stacked]), n) for k, n in enumerate(("weights", "recurrent", "bias"))
@@ -166,12 +164,17 @@ def _sequence_lstm(op: Op) -> None:
     x = _time_first(op, op.input(0), op.options.time_major)
     hidden, cell = _state(op, 18), _state(op, 19)
     place = op.place()
-    if weights.simple:
+    # ONNX's operator clips what goes into the gates, not the cells. Where a cell of that size is as good as saturated,
+    # an unclipped one makes next to no difference.
+    clips = 0 < weights.cell_clip < min(_SATURATED, op.maker.shape(x)[0])
+    if weights.simple and not clips:
         y = _onnx_lstm(op, place, x, [weights], hidden, cell)
     else:
         time = op.maker.shape(x)[0]
         if time > _MOST_STEPS:
-            raise Refusal(f"is projected or normalized over {time} steps", f"up to {_MOST_STEPS} can be written out")
+            raise Refusal(
+                f"is projected, normalized or clipped over {time} steps", f"up to {_MOST_STEPS} can be written out"
+            )
         y = lstm_steps(place, x, weights, hidden, cell).sequence
     op.set(_sequence(place, y, op.options.time_major))
 

@@ -1,0 +1,219 @@
+"""TFLite's recurrent operators and its control flow compute what LiteRT computes on the first run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.errors import UnsupportedOperator
+from engine.frontends import tflite
+from tests.engine.frontends.tflite_models import O, T, build, check, check_steps, const
+
+B, TIME, I, H = 2, 5, 4, 6
+
+
+def _lstm(
+    *,
+    time_major: bool = False,
+    coupled: bool = False,
+    peepholes: bool = False,
+    projection: int = 0,
+    norms: bool = False,
+    hybrid: bool = False,
+    clip: float = 0.0,
+) -> tuple[list[T], O]:
+    rng = np.random.default_rng(4)
+    width = projection or H
+    tensors = [T("x", (TIME, B, I) if time_major else (B, TIME, I))]
+    names = ["x"]
+
+    def add(name: str, shape: tuple[int, ...], there: bool, quantized: bool = False) -> None:
+        names.append(name if there else "")
+        if there and quantized:
+            tensors.append(T(name, shape, "int8", rng.integers(-127, 128, shape).astype(np.int8), scale=0.01))
+        elif there:
+            tensors.append(const(name, rng.uniform(-1, 1, shape)))
+
+    for gate in "ifco":
+        add(f"w_{gate}", (H, I), not (coupled and gate == "i"), hybrid)
+    for gate in "ifco":
+        add(f"r_{gate}", (H, width), not (coupled and gate == "i"), hybrid)
+    for gate in "ifo":
+        add(f"p_{gate}", (H,), peepholes and not (coupled and gate == "i"))
+    for gate in "ifco":
+        add(f"b_{gate}", (H,), not (coupled and gate == "i"))
+    add("projection", (projection, H), bool(projection), hybrid)
+    add("projection_bias", (projection,), bool(projection))
+    tensors += [T("h", (B, width), variable=True), T("c", (B, H), variable=True)]
+    names += ["h", "c"]
+    for gate in "ifco":
+        add(f"n_{gate}", (H,), norms and not (coupled and gate == "i"))
+    if not norms:
+        names = names[:20]
+    tensors.append(T("y", (TIME, B, width) if time_major else (B, TIME, width)))
+    options = {"fusedActivationFunction": 4, "cellClip": clip, "timeMajor": time_major}
+    return tensors, O("UNIDIRECTIONAL_SEQUENCE_LSTM", names, ["y"], "UnidirectionalSequenceLSTMOptions", options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"time_major": True},
+        {"coupled": True},
+        {"peepholes": True},
+        {"coupled": True, "peepholes": True},
+        {"projection": 3},
+        {"norms": True, "projection": 3, "peepholes": True},
+        {"norms": True, "coupled": True},
+        {"projection": 3, "clip": 0.3},
+    ],
+    ids=str,
+)
+def test_lstm(options: dict[str, Any], tmp_path: Path) -> None:
+    tensors, op = _lstm(**options)
+    check(tensors, [op], ["x"], ["y"], tmp_path, close=2e-3 if "norms" in options else 1e-4)
+
+
+def test_an_lstm_whose_clip_counts_is_written_out(tmp_path: Path) -> None:
+    tensors, op = _lstm(clip=0.3)
+    check(tensors, [op], ["x"], ["y"], tmp_path)
+
+
+def test_an_lstm_of_integer_weights(tmp_path: Path) -> None:
+    tensors, op = _lstm(hybrid=True)
+    check(tensors, [op], ["x"], ["y"], tmp_path, close=5e-2)  # its kernels also round what they multiply
+
+
+def _rnn() -> list[T]:
+    rng = np.random.default_rng(5)
+    return [
+        const("w", rng.uniform(-1, 1, (H, I))),
+        const("r", rng.uniform(-1, 1, (H, H))),
+        const("b", rng.uniform(-1, 1, H)),
+        T("h", (B, H), variable=True),
+    ]
+
+
+@pytest.mark.parametrize("activation", [0, 1, 4])
+@pytest.mark.parametrize("time_major", [False, True])
+def test_rnn(time_major: bool, activation: int, tmp_path: Path) -> None:
+    shape = (TIME, B) if time_major else (B, TIME)
+    tensors = [T("x", (*shape, I)), *_rnn(), T("y", (*shape, H))]
+    options = {"timeMajor": time_major, "fusedActivationFunction": activation}
+    op = O("UNIDIRECTIONAL_SEQUENCE_RNN", ["x", "w", "r", "b", "h"], ["y"], "SequenceRNNOptions", options)
+    check(tensors, [op], ["x"], ["y"], tmp_path)
+
+
+def test_one_step_of_an_rnn(tmp_path: Path) -> None:
+    tensors = [T("x", (B, I)), *_rnn(), T("y", (B, H))]
+    op = O("RNN", ["x", "w", "r", "b", "h"], ["y"], "RNNOptions", {"fusedActivationFunction": 4})
+    check(tensors, [op], ["x"], ["y"], tmp_path)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_bidirectional_lstm(merged: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    tensors, names = [T("x", (TIME, B, I))], ["x"]
+    for way in ("f", "b"):
+        for kind, shape in (("w", (H, I)), ("r", (H, H)), ("p", ()), ("b", (H,)), ("q", ())):
+            for gate in {"p": "ifo", "q": "wb"}.get(kind, "ifco"):
+                names.append(f"{way}{kind}{gate}" if shape else "")
+                if shape:
+                    tensors.append(const(names[-1], rng.uniform(-1, 1, shape)))
+    for state in ("fh", "fc", "bh", "bc"):
+        names.append(state)
+        tensors.append(T(state, (B, H), variable=True))
+    names += [""] * 9
+    outputs = ["y"] if merged else ["y", "z"]
+    tensors += [T(name, (TIME, B, 2 * H if merged else H)) for name in outputs]
+    options = {"fusedActivationFunction": 4, "timeMajor": True, "mergeOutputs": merged}
+    op = O("BIDIRECTIONAL_SEQUENCE_LSTM", names, outputs, "BidirectionalSequenceLSTMOptions", options)
+    check(tensors, [op], ["x"], outputs, tmp_path)
+
+
+def test_a_filter_over_time_sees_the_newest_step(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    rank, units, memory = 2, 3, 4
+    tensors = [
+        T("x", (B, I)),
+        const("w", rng.uniform(-1, 1, (units * rank, I))),
+        const("t", rng.uniform(-1, 1, (units * rank, memory))),
+        const("b", rng.uniform(-1, 1, units)),
+        T("s", (B, memory * units * rank), variable=True),
+        T("y", (B, units)),
+    ]
+    op = O("SVDF", ["x", "w", "t", "b", "s"], ["y"], "SVDFOptions", {"rank": rank, "fusedActivationFunction": 1})
+    check(tensors, [op], ["x"], ["y"], tmp_path)
+
+
+def _loop(limit: list[T], compared: str) -> tuple[Any, ...]:
+    """x doubles until a counter reaches 4."""
+    main = (
+        [T("x", (2,)), const("zero", 0, "int32"), T("count", (), "int32"), T("y", (2,))],
+        [O("WHILE", ["zero", "x"], ["count", "y"], "WhileOptions", {"condSubgraphIndex": 1, "bodySubgraphIndex": 2})],
+        ["x"],
+        ["y"],
+    )
+    condition = (
+        [T("i", (), "int32"), T("v", (2,)), *limit, T("go", (), "bool")],
+        [O("LESS", [compared, limit[0].name], ["go"])],
+        ["i", "v"],
+        ["go"],
+    )
+    body = (
+        [T("i", (), "int32"), T("v", (2,)), const("one", 1, "int32"), T("j", (), "int32"), T("w", (2,))],
+        [O("ADD", ["i", "one"], ["j"], "AddOptions"), O("ADD", ["v", "v"], ["w"], "AddOptions")],
+        ["i", "v"],
+        ["j", "w"],
+    )
+    return main, condition, body
+
+
+def test_a_loop_that_counts_is_written_out(tmp_path: Path) -> None:
+    main, *more = _loop([const("four", 4, "int32")], "i")
+    check(*main, tmp_path, more=more)
+
+
+def test_a_loop_that_the_data_ends_is_refused(tmp_path: Path) -> None:
+    main, *more = _loop([const("limit", [4.0])], "v")
+    file = tmp_path / "model.tflite"
+    file.write_bytes(build(*main, more=more))
+    with pytest.raises(UnsupportedOperator, match=r"WHILE \(count: what ends the loop depends on the data"):
+        tflite.load(file)
+
+
+def test_an_integer_lstm(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    x = {"dtype": "int8", "scale": 0.02, "zero": 3}
+    h = {"dtype": "int8", "scale": 1 / 128, "zero": 0}
+    tensors, names = [T("x", (B, TIME, I), **x)], ["x"]
+    for kind, shape in (("w", (H, I)), ("r", (H, H))):
+        for gate in "ifco":
+            names.append(kind + gate)
+            tensors.append(T(kind + gate, shape, "int8", rng.integers(-127, 128, shape).astype(np.int8), scale=0.007))
+    names += [""] * 3
+    for gate in "ifco":
+        names.append(f"b{gate}")
+        data = rng.integers(-3000, 3000, H).astype(np.int32)
+        tensors.append(T(f"b{gate}", (H,), "int32", data, scale=0.02 * 0.007))
+    names += ["", "", "h", "c", "", "", "", ""]
+    tensors += [
+        T("h", (B, H), variable=True, **h),
+        T("c", (B, H), "int16", variable=True, scale=1 / 2**11, zero=0),
+        *(T(f"i{k}", (), "int16", scale=1 / 2**12, zero=0) for k in range(4)),
+        T("i4", (), "int8", scale=1 / 128, zero=0),
+        T("y", (B, TIME, H), **h),
+    ]
+    op = O(
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        names,
+        ["y"],
+        "UnidirectionalSequenceLSTMOptions",
+        {"fusedActivationFunction": 4, "cellClip": 10.0},
+        intermediates=[f"i{k}" for k in range(5)],
+    )
+    check_steps(tensors, [op], ["x"], ["y"], tmp_path, steps=2)
