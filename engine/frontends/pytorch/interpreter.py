@@ -12,7 +12,16 @@ from engine.frontends.pytorch import eager, plain
 from engine.frontends.pytorch.program import Block, Step, module_of, read_graph
 from engine.frontends.pytorch.table import VIEWS, Arguments, find
 from engine.frontends.pytorch.translation import Translation, axis_of
-from engine.frontends.pytorch.values import SCALAR_TYPES, Record, Refused, Spoiled, Tensor, Unknown, tensors_in, unknown_in
+from engine.frontends.pytorch.values import (
+    SCALAR_TYPES,
+    Record,
+    Refused,
+    Spoiled,
+    Tensor,
+    Unknown,
+    tensors_in,
+    unknown_in,
+)
 from engine.frontends.pytorch.writing import part_writer, writer_for
 
 _MOST_STEPS = 2_000_000
@@ -112,7 +121,7 @@ class Interpreter:
                 self._overlay[id(inputs[0]), step.attribute] = inputs[1]
             return []
         if step.kind == "prim::CreateObject":
-            return [Record(str(step.types[0]))]
+            return [Record(step.type)]
         self._place(step, inputs)
         try:
             return self._compute(step, inputs)
@@ -145,7 +154,8 @@ class Interpreter:
         if owner and (not step.scope or owner == step.scope):
             base = owner
         elif step.scope:
-            base = f"{step.scope}/{name.strip('_')}"
+            own = name.strip("_")
+            base = step.scope if step.scope.rpartition(".")[2] == own else f"{step.scope}/{own}"
         else:
             base = debug
         self.t.base = self.t.source = base
@@ -353,7 +363,8 @@ def _dtype(step: Step, values: Sequence[Any]) -> Any:
 def _writes(block: Block) -> bool:
     """Whether something in the block writes to what others may read."""
     return any(
-        step.kind in plain.MUTATING or (step.kind.endswith("_") and not step.kind.endswith("__")) or
-        any(_writes(inner) for inner in step.blocks)
+        step.kind in plain.MUTATING
+        or (step.kind.endswith("_") and not step.kind.endswith("__"))
+        or any(_writes(inner) for inner in step.blocks)
         for step in block.steps
     )

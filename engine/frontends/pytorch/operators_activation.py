@@ -8,14 +8,26 @@ import numpy as np
 
 from engine.frontends.pytorch.table import Arguments, Handler, operator
 from engine.frontends.pytorch.translation import Translation, axis_of
-from engine.frontends.pytorch.values import SCALAR_TYPES, Refused, Tensor
+from engine.frontends.pytorch.values import SCALAR_TYPES, Grid, Refused, Tensor
+
+# What torch quantizes the results of to, where no scale is told; for numbers from 0 to 255.
+_FIXED = {"Sigmoid": (1 / 256, 0), "HardSigmoid": (1 / 256, 0), "Tanh": (2 / 256, 128)}
+
+
+def _fixed(t: Translation, x: Tensor, op_type: str, result: Tensor) -> Tensor:
+    """`result` on the grid that such an operator has for a quantized tensor."""
+    if x.grid is None or op_type not in _FIXED:
+        return result
+    scale, point = _FIXED[op_type]
+    return t.quantized(result, Grid(x.grid.dtype, scale, point - (128 if x.grid.dtype == "int8" else 0)))
 
 
 def _single(kinds: str, op_type: str) -> None:
     """Operators of one tensor that ONNX has too."""
 
     def handler(t: Translation, a: Arguments) -> Tensor:
-        return t.emit(op_type, t.as_float(a.tensor("self")))
+        x = a.tensor("self")
+        return _fixed(t, x, op_type, t.emit(op_type, t.as_float(x)))
 
     operator(*kinds.split(), becomes=op_type)(handler)
 
@@ -122,7 +134,8 @@ def _silu(t: Translation, a: Arguments) -> Tensor:
 
 @operator("hardsigmoid", becomes="HardSigmoid")
 def _hardsigmoid(t: Translation, a: Arguments) -> Tensor:
-    return t.emit("HardSigmoid", a.tensor("self"), alpha=1 / 6, beta=0.5)
+    x = a.tensor("self")
+    return _fixed(t, x, "HardSigmoid", t.emit("HardSigmoid", x, alpha=1 / 6, beta=0.5))
 
 
 @operator("softplus", becomes="Mul Softplus Where Greater")

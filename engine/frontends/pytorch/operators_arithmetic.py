@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from engine.frontends.pytorch.operators_activation import clip
+from engine.frontends.pytorch.operators_activation import clip, like
 from engine.frontends.pytorch.table import Arguments, Handler, operator
 from engine.frontends.pytorch.translation import Translation
 from engine.frontends.pytorch.values import SCALAR_TYPES, Refused, Tensor
@@ -213,7 +213,7 @@ def _clamp(t: Translation, a: Arguments) -> Tensor:
             x = t.as_float(x)
         if low is not None and high is not None and low > high:
             low = high  # as torch does
-        return clip(t, x, low, high)
+        return like(t, x, clip(t, x, low, high))
     if low is not None:
         x = binary(t, "Max", x, low)
     return x if high is None else binary(t, "Min", x, high)

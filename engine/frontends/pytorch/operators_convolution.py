@@ -126,8 +126,10 @@ def pad(t: Translation, x: Tensor, amounts: Sequence[int], mode: str = "constant
     if not any(begins + ends):
         return x
     if mode == "constant":
-        return t.emit("Pad", x, begins + ends, np.asarray(value, x.dtype.numpy()), mode="constant")
-    return t.emit("Pad", x, begins + ends, mode=_MODES[mode])
+        padded = t.emit("Pad", x, begins + ends, np.asarray(value, x.dtype.numpy()), mode="constant")
+    else:
+        padded = t.emit("Pad", x, begins + ends, mode=_MODES[mode])
+    return padded if x.grid is None else t.quantized(padded, x.grid)
 
 
 @operator("pad", "constant_pad_nd", becomes="Pad Slice")

@@ -148,12 +148,18 @@ def _index_put(t: Translation, a: Arguments) -> Tensor:
         return t.emit("Where", truth(t, wide), t.reshape(values, []), x)
     places = _places(t, x, indices)
     axes = sorted(places)
-    if axes != list(range(len(axes))):
-        raise Refused("writes into places of later dimensions")
     shape = list(np.broadcast_shapes(*(places[axis].shape for axis in axes)))
-    values = t.expand(values, [*shape, *x.shape[len(axes) :]])
+    rest = [axis for axis in range(x.rank) if axis not in axes]
+    before = axes[0] if axes == list(range(axes[0], axes[-1] + 1)) else 0
+    sizes = [x.shape[axis] for axis in rest]
+    values = t.expand(values, [*sizes[:before], *shape, *sizes[before:]])
+    ranks = len(shape)
+    values = t.transpose(values, [*range(before, before + ranks), *range(before), *range(before + ranks, values.rank)])
+    order = [*axes, *rest]
     reduction = "add" if a.flag("accumulate") else "none"
-    return t.emit("ScatterND", x, _joined(t, places, axes, shape), values, reduction=reduction)
+    indices = _joined(t, places, axes, shape)
+    written = t.emit("ScatterND", t.transpose(x, order), indices, values, reduction=reduction)
+    return t.transpose(written, np.argsort(order).tolist())
 
 
 @operator("scatter", becomes="Expand ScatterElements Slice")

@@ -161,7 +161,7 @@ operator("quantized::linear_relu_dynamic", becomes="Add Gemm MatMul Relu Transpo
 
 def _pair(op_type: str, activation: str) -> Handler:
     def handler(t: Translation, a: Arguments) -> Tensor:
-        one, other = a.tensor("qa"), a["qb"]
+        one, other = a.tensor("qa"), a["qb"] if "qb" in a else a["b"]
         if "scale" not in a or not isinstance(other, Tensor):
             return _with_number(t, op_type, activation, one, other)
         return _finish(t, a, t.emit(op_type, one, other), activation, "scale", "zero_point")
@@ -306,6 +306,4 @@ def _embedding_byte(t: Translation, a: Arguments) -> Tensor:
 
 @operator("quantized::reflection_pad2d", becomes="Pad")
 def _reflect(t: Translation, a: Arguments) -> Tensor:
-    x = a.tensor(next(iter(a)))
-    result = pad(t, x, a.integers("padding"), "reflect")
-    return result if x.grid is None else t.quantized(result, x.grid)
+    return pad(t, a.tensor(next(iter(a))), a.integers("padding"), "reflect")

@@ -140,7 +140,9 @@ operator("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", becom
 operator(
     "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", becomes="Gather Resize"
 )(_upsample("nearest-exact"))
-operator("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", becomes="MatMul Resize")(_upsample("linear"))
+operator("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", becomes="MatMul Resize")(
+    _upsample("linear")
+)
 operator("upsample_bicubic2d", becomes="MatMul Resize")(_upsample("bicubic"))
 operator("_upsample_bilinear2d_aa", becomes="MatMul")(_upsample("bilinear", antialias=True))
 operator("_upsample_bicubic2d_aa", becomes="MatMul")(_upsample("bicubic", antialias=True))

@@ -31,7 +31,7 @@ def _same(t: Translation, a: Arguments) -> Tensor:
 def _dropout(t: Translation, a: Arguments) -> Tensor:
     if (a.flag("train") or a.flag("training")) and a.number("p") > 0:
         raise Refused("drops elements at random, as in training", "call eval() before exporting")
-    return a.tensor("input")
+    return a.tensor("input" if "input" in a else "self")
 
 
 @operator("native_dropout", becomes="")
@@ -203,10 +203,9 @@ def _cat(t: Translation, a: Arguments) -> Tensor:
 
 
 def joined(t: Translation, tensors: Sequence[Tensor], axis: int) -> Tensor:
-    """Concatenated along `axis`."""
+    """Concatenated along `axis`; of quantized ones the first tells the grid."""
     result = t.emit("Concat", *t.promoted(*tensors), axis=axis)
-    grids = {tensor.grid for tensor in tensors}
-    return like(t, tensors[0], result) if len(grids) == 1 else result
+    return like(t, tensors[0], result)
 
 
 def _side_by_side(least: int, axis: int) -> Handler:
@@ -317,7 +316,7 @@ def _flip(t: Translation, a: Arguments) -> Tensor:
     if not axes:
         return x
     lowest = np.iinfo(np.int64).min
-    return t.emit("Slice", x, [-1] * len(axes), [int(lowest)] * len(axes), axes, [-1] * len(axes))
+    return like(t, x, t.emit("Slice", x, [-1] * len(axes), [int(lowest)] * len(axes), axes, [-1] * len(axes)))
 
 
 @operator("unfold", becomes="Gather Transpose Reshape")

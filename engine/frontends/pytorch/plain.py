@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.frontends.pytorch import eager
 from engine.frontends.pytorch.program import Step
-from engine.frontends.pytorch.values import FLOATS, NUMBERS, Record, Refused, Tensor, Unknown
+from engine.frontends.pytorch.values import FLOATS, NUMBERS, SCALAR_TYPES, Record, Refused, Tensor, Unknown
 
 _LONGEST = 1 << 20
 MUTATING = {
@@ -126,8 +126,7 @@ def _slice(step: Step, inputs: list[Any]) -> list[Any]:
 
 
 def _is_instance(step: Step, inputs: list[Any]) -> list[Any]:
-    value, text = inputs[0], " ".join(str(kind) for kind in step.types)
-    raise Refused(f"asks for the type of {type(value).__name__} {text}")
+    raise Refused(f"asks for the type of a {type(inputs[0]).__name__}")
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -243,6 +242,23 @@ def _dtype(tensor: Tensor) -> int:
     return NUMBERS[{"float": "float32"}.get(name, name)]
 
 
+def _tensor(data: Any, dtype: int | None) -> Tensor:
+    """A constant of a number or nested lists of them; whole numbers are int64, others float32."""
+    if isinstance(data, Tensor):
+        if dtype is not None and SCALAR_TYPES.get(dtype) != str(getattr(data.content, "dtype", "")).partition(".")[2]:
+            raise Refused("makes a tensor of another type from one")
+        return data
+    kind = None if dtype is None else getattr(eager.torch(), SCALAR_TYPES.get(dtype, ""), None)
+    try:
+        return Tensor(eager.torch().tensor(_numbers(data), dtype=kind))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise Refused(f"makes a tensor of something else: {error}") from error
+
+
+def _numbers(data: Any) -> Any:
+    return [_numbers(one) for one in data] if isinstance(data, (list, tuple)) else _item(data)
+
+
 def _elements(tensor: Tensor) -> int:
     return math.prod(tensor.shape)
 
@@ -276,6 +292,10 @@ _ABOUT_TENSORS: dict[str, Callable[..., Any]] = {
     "prim::tolist": _item,
     "prim::dtype": _dtype,
     "prim::layout": lambda x: 0,
+    "prim::type": lambda x: str(getattr(x, "type", "cpu")),
+    "prim::index": lambda x: None,
+    "aten::tensor": lambda data, dtype, *rest: _tensor(data, dtype),
+    "aten::as_tensor": lambda data, dtype, *rest: _tensor(data, dtype),
     "prim::device": lambda x: eager.torch().device("cpu"),
     "prim::requires_grad": lambda x: False,
     "prim::is_cuda": lambda x: False,

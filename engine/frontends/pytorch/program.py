@@ -29,49 +29,42 @@ class Step:
     place: str
     attribute: str
     constant: Any
-    types: tuple[Any, ...]
+    type: str
     blocks: tuple[Block, ...]
 
 
-@dataclasses.dataclass(frozen=True)
 class Block:
-    """Steps in order; values are known by number."""
+    """Steps in order; values are known by number. The steps are read when first asked for: many a branch is never
+    taken."""
 
-    inputs: tuple[int, ...]
-    input_names: tuple[str, ...]
-    input_types: tuple[Any, ...]
-    outputs: tuple[int, ...]
-    output_names: tuple[str, ...]
-    steps: tuple[Step, ...]
+    def __init__(self, block: Any, depth: int = 0) -> None:
+        self._block, self._depth = block, depth
+        inputs, outputs = list(block.inputs()), list(block.outputs())
+        self.inputs = tuple(v.unique() for v in inputs)
+        self.outputs = tuple(v.unique() for v in outputs)
+
+    @functools.cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The nodes. Raises ValueError for blocks that are nested too deep."""
+        if self._depth > _DEEPEST:
+            raise ValueError(f"its blocks are nested more than {_DEEPEST} deep")
+        return tuple(_step(node, self._depth) for node in self._block.nodes())
 
 
 def read_graph(graph: Any) -> Block:
-    """The graph with all calls of functions and modules put in their place. Raises ValueError for one that is nested
-    too deep."""
+    """The graph with all calls of functions and modules put in their place."""
     graph = graph.copy()
     torch()._C._jit_pass_inline(graph)
-    return _block(graph, 0)
-
-
-def _block(block: Any, depth: int) -> Block:
-    if depth > _DEEPEST:
-        raise ValueError(f"its blocks are nested more than {_DEEPEST} deep")
-    inputs, outputs = list(block.inputs()), list(block.outputs())
-    return Block(
-        tuple(v.unique() for v in inputs),
-        tuple(v.debugName() for v in inputs),
-        tuple(v.type() for v in inputs),
-        tuple(v.unique() for v in outputs),
-        tuple(v.debugName() for v in outputs),
-        tuple(_step(node, depth) for node in block.nodes()),
-    )
+    return Block(graph)
 
 
 def _step(node: Any, depth: int) -> Step:
     kind = node.kind()
-    schema = node.schema()
+    schema = "(no schema)" if kind == "prim::Constant" else node.schema()
     names, keywords, overload = ((), (), "") if schema == "(no schema)" else _signature(schema)
     outputs = list(node.outputs())
+    # Asking is slow, and nobody is told where a constant stands.
+    told = not kind.startswith("prim::") or kind in ("prim::If", "prim::Loop", "prim::RaiseException")
     attribute = node.s("name") if node.hasAttribute("name") and node.kindOf("name") == "s" else ""
     return Step(
         kind=kind,
@@ -81,12 +74,12 @@ def _step(node: Any, depth: int) -> Step:
         names=names,
         keywords=keywords,
         debug_names=tuple(v.debugName() for v in outputs),
-        scope=_scope(node.getModuleHierarchy()),
-        place=_place(node.sourceRange()),
+        scope=_scope(node.getModuleHierarchy()) if told else "",
+        place=_place(node.sourceRange()) if told else "",
         attribute=attribute,
         constant=outputs[0].toIValue() if kind == "prim::Constant" and not attribute else None,
-        types=tuple(v.type() for v in outputs),
-        blocks=tuple(_block(inner, depth + 1) for inner in node.blocks()),
+        type=str(outputs[0].type()) if kind == "prim::CreateObject" else "",
+        blocks=tuple(Block(inner, depth + 1) for inner in node.blocks()),
     )
 
 

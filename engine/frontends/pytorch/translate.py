@@ -94,9 +94,7 @@ def _translate(
     inputs.check_all_used()
     interpreter = Interpreter(t, tell)
     results = interpreter.run(graph, [module._c, *arguments])
-    known = {
-        one.content: name for name, one in interpreter.named.items() if not name.isdigit() and _is_known(one)
-    }
+    known = {one.content: name for name, one in interpreter.named.items() if not name.isdigit() and _is_known(one)}
     found: list[tuple[str, Any]] = []
     for value in results:
         _flatten(value, "", found)
