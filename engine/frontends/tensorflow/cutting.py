@@ -24,6 +24,7 @@ _NO_OUTPUTS = {
     "PrintV2", "ScalarSummary", "HistogramSummary", "ImageSummary", "MergeSummary", "WriteFile", "Assign", "Shape",
     "NextIteration", "ControlTrigger", "TensorArrayCloseV3",
 }  # fmt: skip
+_LEFT_BEHIND = {"Exit", "Enter", "Merge", "Switch", "LoopCond"}
 # What reads a number that may stand for a whole tensor.
 _BY_ELEMENT = {
     "Add", "AddV2", "Sub", "Mul", "RealDiv", "Div", "Maximum", "Minimum", "Greater", "GreaterEqual", "Less",
@@ -83,6 +84,8 @@ def choose_outputs(body: Body, feeds: Sequence[Reference], where: str) -> list[R
         and not any(body.nodes[r].op != "Assert" for r in readers[name])
     ]
     ends = [end for end in ends if end[0] not in starts]
+    # Loops leave behind what nobody asked for.
+    ends = [end for end in ends if body.nodes[end[0]].op not in _LEFT_BEHIND] or ends
     if not ends:
         raise ModelError("no output depends on an input", where=where, hint="name them with `inputs` and `outputs`")
     return ends

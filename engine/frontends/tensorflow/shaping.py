@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from engine.frontends import nhwc
 from engine.frontends.nhwc import Place, Tensor
+from engine.frontends.tensorflow import axes
 from engine.frontends.tensorflow.constants import numpy_type
 from engine.frontends.tensorflow.elementwise import identity
 from engine.frontends.tensorflow.values import Call, Refused, TensorList, Value, operator
@@ -47,13 +48,13 @@ def _transpose(call: Call) -> Value:
 
 @operator("Squeeze", becomes="Reshape")
 def _squeeze(call: Call) -> Value:
-    axes = call.node.integers("squeeze_dims") or call.node.integers("axis")
-    return nhwc.squeeze(call.tensor(0), call.place, axes)
+    chosen = call.node.integers("squeeze_dims") or call.node.integers("axis")
+    return axes.squeeze(call.tensor(0), call.place, chosen)
 
 
 @operator("ExpandDims", becomes="Reshape")
 def _expand_dims(call: Call) -> Value:
-    return nhwc.expand_dims(call.tensor(0), call.place, call.integer(1))
+    return axes.expand_dims(call.tensor(0), call.place, call.integer(1))
 
 
 @operator("EnsureShape")
