@@ -67,10 +67,13 @@ def build(arguments: argparse.Namespace, console: Console) -> int:
     elif arguments.data:
         raise UsageError("is for building from a cfg", where="--data", hint="--cfg FILE names it")
     else:
-        require_precision(options, arguments.model)
+        if model.suffix == ".model":
+            require_precision(options, arguments.model, 0)
         session = Session(options.config)
-        if load(session, arguments.model, options, console).built:
+        loaded = load(session, arguments.model, options, console)
+        if loaded.built:
             raise ModelError("is a package, built already", where=arguments.model, hint="build from the source model")
+        require_precision(options, arguments.model, loaded.quantized)
         built = build_model(session, options, console)
     path = session.export(output)
     lines = [f"{path}: {build_text(built)}"]

@@ -21,9 +21,9 @@ from engine.summaries import BuildSummary, ModelSummary
 _LONGEST_NAME = 255
 
 
-def require_precision(options: JobOptions, model: str) -> None:
-    """Raise UsageError where nothing says how the model is to be built."""
-    if options.dataset is None and not options.float16:
+def require_precision(options: JobOptions, model: str, quantized: int) -> None:
+    """Raise UsageError where nothing says how the model is to be built, not even itself by `quantized` tensors."""
+    if options.dataset is None and not options.float16 and not quantized:
         more = ", or --cfg FILE for a .model" if Path(model).suffix == ".model" else ""
         raise UsageError(
             "a model is quantized with samples",
@@ -68,7 +68,7 @@ def ready(
     if model.built:
         warn_of_ignored(arguments.model, "a package, built already", options, console)
         return session, model, None
-    require_precision(options, arguments.model)
+    require_precision(options, arguments.model, model.quantized)
     built = build_model(session, options, console)
     return session, session.summary(), built
 

@@ -14,8 +14,10 @@ from engine.config import Config
 from engine.errors import InputError, OrderError
 from engine.files.stored import Stored
 from engine.graph.describe import count_parameters, describe_layers, describe_tensor, source_opset
+from engine.graph.given import given
 from engine.quantization.dataset import Dataset, read_sample
 from engine.quantization.preprocessing import input_specs
+from engine.quantization.quantize import float_values
 from engine.quantization.quantized import Quantized
 from engine.quantization.samples import Sample, Samples
 from engine.quantization.traffic import traffic
@@ -56,6 +58,7 @@ class SessionState:
             count_parameters(model),
             self.config.target_platform if built is None else built.config.target_platform,
             "" if built is None else built.stored.precision,
+            quantized=sum(given(value) is not None for value in float_values(model)),
         )
 
     def release(self) -> None:

@@ -63,7 +63,8 @@ class LayerSummary:
 class ModelSummary:
     """A loaded model: where it came from, its inputs and outputs, its layers, and what was built of it.
 
-    `opset` is the source's; 0 where it was not ONNX.
+    `opset` is the source's; 0 where it was not ONNX. `quantized` counts the tensors whose quantization parameters came
+    with the model: one with any is built without a dataset.
     """
 
     path: str
@@ -76,6 +77,7 @@ class ModelSummary:
     target: str
     built: str = ""
     notes: tuple[str, ...] = ()
+    quantized: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

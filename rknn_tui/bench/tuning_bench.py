@@ -79,9 +79,17 @@ class TuningBench(Workbench):
             words = ["build", str(path.with_name(f"{stem}.model")), "--cfg", str(path)]
         else:
             words = ["build", self.path]
+            for option, name in (("--input", "inputs"), ("--output", "outputs")):
+                for tensor in self.load_options.get(name) or ():
+                    words += [option, tensor]
             for size in self.load_options.get("input_size_list") or ():
                 words += ["--input-size", ",".join(map(str, size))]
-            words += ["--dataset", self.dataset] if self.dataset and not self.float16 else ["--float16"]
+            if weights := self.load_options.get("weights"):
+                words += ["--weights", weights]
+            if self.dataset and not self.float16:
+                words += ["--dataset", self.dataset]
+            elif self.float16 or not (self.summary and self.summary.quantized):
+                words += ["--float16"]
             words += ["--target", self.target]
         return shlex.join(["rknn-tui", *words])
 

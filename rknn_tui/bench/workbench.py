@@ -157,10 +157,13 @@ class Workbench(EngineJobs):
         return self._start("load", settings, ("load", params))
 
     def build_int8(self) -> Reply:
-        """Quantize; asks for the dataset when none is known. Precisions that were wished for are wished again."""
+        """Quantize; asks for the dataset when none is known, unless the model came quantized.
+
+        Precisions that were wished for are wished again.
+        """
         if refusal := self._not_ready():
             return refusal
-        if self.dataset is None:
+        if self.dataset is None and not (self.summary and self.summary.quantized):
             return self.ask_dataset("build_int8")
         return self._build({"do_quantization": True, "dataset": self.dataset}, "build int8")
 

@@ -272,7 +272,7 @@ MODELS = [
     model("the vendor's", FileError, VENDOR, "v.rknn", "vendor", "source model", path="v.rknn"),
     model("the vendor's as onnx", EngineError, VENDOR, "m.onnx", "vendor|not an ONNX"),
     model("tflite", ModelError, TFLITE, "m.tflite", "corrupt|again", path="m.tflite", levels=("session", "cli")),
-    model("tflite as onnx", EngineError, TFLITE, "m.onnx", "TensorFlow Lite|another framework"),
+    model("tflite as onnx", EngineError, TFLITE, "m.onnx", "corrupt"),
     model("damaged weights", ModelError, damaged_weights, "m.onnx", "check the model|again"),
     model("corrupt graph", ModelError, dangling, "relu", "'nowhere'"),
     model("unknown operator", UnsupportedOperator, one_node("Rellu"), "Rellu", "middle", "'Relu'"),

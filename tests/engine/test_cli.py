@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import rknn_tui.__main__ as program
-from engine import cli, cli_jobs
+from engine import cli, cli_jobs, demo
 from engine.cli_console import Console, duration, printable, progress_line
 from engine.cli_options import UsageError, expand_arguments, job_options, read_config_file
 from engine.cli_text import accuracy_text, table, worst_layers
@@ -159,7 +159,7 @@ def test_values_after_a_double_dash_are_left_alone() -> None:
         ([], "build"),
         (["biuld"], "'build'"),
         (["build"], "--help"),
-        (["build", "m.onnx"], "--dataset"),
+        (["build", str(demo.MODEL), "-q"], "--dataset"),
         (["build", "m.onnx", "--optmization-level", "3"], "--optimization-level"),
         (["build", "m.onnx", "--float16", "--target", "rk3658"], "rk3568"),
         (["build", "m.onnx", "--float16", "--batch", "0"], "positive"),
