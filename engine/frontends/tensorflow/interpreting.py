@@ -25,6 +25,16 @@ _DEEPEST = 40
 MOST_ROUNDS = 1000
 """Of a loop that is run through."""
 
+# Operators that keep the parameters of what they read, and which input that is.
+_KEEPS_GRID = {
+    **dict.fromkeys(("Reshape", "Squeeze", "ExpandDims", "Transpose", "MaxPool", "MaxPoolV2", "AvgPool"), 0),
+    **dict.fromkeys(
+        ("StridedSlice", "Slice", "SplitV", "Unpack", "Tile", "GatherV2", "ReverseV2", "Pad", "MirrorPad"), 0
+    ),
+    **dict.fromkeys(("ResizeNearestNeighbor", "ResizeBilinear", "DepthToSpace", "SpaceToDepth"), 0),
+    **dict.fromkeys(("SpaceToBatchND", "BatchToSpaceND"), 0),
+    "Split": 1,
+}
 _VARIABLES = {
     "Variable",
     "VariableV2",
@@ -66,6 +76,7 @@ class Interpreter:
         self._progress = progress
         self._bodies: dict[str, Body] = {}
         self._frames: dict[int, Frames] = {}
+        self._implied: dict[int, Tensor] = {}
         self._steps = 0
         self._again = 0
 
@@ -186,7 +197,23 @@ class Interpreter:
         except Refused as refusal:
             self.maker.refuse(node.op, place.name, refusal.detail, refusal.hint)
             return [UNKNOWN]
-        return made if isinstance(made, list) else [made]
+        values = made if isinstance(made, list) else [made]
+        self._keep_grid(node, inputs, values)
+        return values
+
+    def _keep_grid(self, node: Node, inputs: Sequence[Value], values: Sequence[Value]) -> None:
+        """Let what only moves or averages values have the quantization parameters of these."""
+        at = _KEEPS_GRID.get(node.op)
+        source = inputs[at] if at is not None and at < len(inputs) else None
+        if not isinstance(source, Tensor) or source.grid is None or source.grid.axis is not None:
+            return
+        for value in values:
+            if isinstance(value, Tensor) and value.grid is None and not value.is_constant:
+                self._implied[id(value)] = value.quantized(source.grid)
+
+    def has_own_grid(self, tensor: Tensor) -> bool:
+        """Whether the model itself says what parameters `tensor` has."""
+        return tensor.grid is not None and id(tensor) not in self._implied
 
     def constant(self, node: Node) -> Any:
         """The array of a Const node."""

@@ -55,7 +55,7 @@ def _fake(call: Call, low: Array, high: Array, per_channel: bool) -> Value:
         return Tensor.constant((steps * scale + least).astype(np.float32), call.place, grid)
     if grid is None or per_channel:
         raise Refused("of an activation by channel" if per_channel else f"{bits} bits of an activation")
-    if x.grid is not None and x.grid != grid:
+    if call.interpreter.has_own_grid(x) and x.grid != grid:
         x = identity(x, call.place)
     return x.quantized(grid)
 
@@ -102,7 +102,7 @@ def _there_and_back(call: Call) -> Value:
         return Tensor.constant(rounded.astype(np.float32), call.place, grid)
     if grid.axis is not None:
         raise Refused("of an activation by channel")
-    if x.grid is not None and x.grid != grid:
+    if call.interpreter.has_own_grid(x) and x.grid != grid:
         x = identity(x, call.place)
     return x.quantized(grid)
 

@@ -39,6 +39,7 @@ def sweep() -> Iterator[tuple[str, Build]]:
     yield from _quantizing()
     yield from _shape_arithmetic()
     yield from _control()
+    yield from _trained_quantized()
 
 
 def _elementwise() -> Iterator[tuple[str, Build]]:
@@ -434,3 +435,35 @@ def _control() -> Iterator[tuple[str, Build]]:
         yield f"control/{build.__name__}", build
     for build in (loop, time_steps, branch, sized_branch):
         yield f"frames/{build.__name__}", build
+
+
+def _trained_quantized() -> Iterator[tuple[str, Build]]:
+    """Networks with fake quantization at every activation, whose results lie on the last grid."""
+
+    def activation(g: Any, x: Any, low: float, high: float) -> Any:
+        return g.op.FakeQuantWithMinMaxVars(inputs=x, min=low, max=high)
+
+    def convolution(g: Any) -> Any:
+        x = activation(g, g.x(1, 8, 8, 3), -2.1, 1.9)
+        weights = g.op.FakeQuantWithMinMaxVars(inputs=g.c(3, 3, 3, 8), min=-0.95, max=1.0, narrow_range=True)
+        made = g.op.Conv2D(input=x, filter=weights, strides=[1, 2, 2, 1], padding="SAME")
+        made = g.op.Relu6(features=g.op.BiasAdd(value=made, bias=g.c(8)))
+        return activation(g, made, 0.0, 6.0)
+
+    def residual(g: Any) -> Any:
+        x = activation(g, g.x(1, 8, 8, 4), -2.0, 2.0)
+        kernel = g.op.FakeQuantWithMinMaxVarsPerChannel(
+            inputs=g.c(1, 1, 4, 4), min=[-1.0, -0.9, -0.8, -1.0], max=[0.9, 1.0, 0.7, 0.6], narrow_range=True
+        )
+        made = g.op.Conv2D(input=x, filter=kernel, strides=[1, 1, 1, 1], padding="SAME")
+        made = activation(g, g.op.Relu(features=made + g.c(4)), 0.0, 4.0)
+        made = activation(g, made + x, -2.5, 5.5)
+        made = activation(
+            g, g.op.AvgPool(value=made, ksize=[1, 8, 8, 1], strides=[1, 1, 1, 1], padding="VALID"), -2.5, 5.5
+        )
+        flat = g.op.Reshape(tensor=made, shape=[1, 4])
+        weights = g.op.FakeQuantWithMinMaxVars(inputs=g.c(4, 5), min=-1.0, max=1.0, narrow_range=True)
+        return activation(g, g.op.MatMul(a=flat, b=weights), -4.0, 4.0)
+
+    for build in (convolution, residual):
+        yield f"trained_quantized/{build.__name__}", build
