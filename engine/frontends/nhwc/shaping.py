@@ -36,6 +36,10 @@ def reshape(x: Tensor, place: Place, shape: Sequence[int]) -> Tensor:
         return Tensor.constant(x.array.reshape(wanted), place)
     value = None
     if not x.has_plain:
+        if min(x.rank, len(wanted)) > 2 and (x.shape[0], x.shape[-1]) == (wanted[0], wanted[-1]):
+            # Only the axes of space are parted or joined, as around a convolution in one of them.
+            sizes = place.constant(np.array([wanted[0], wanted[-1], *wanted[1:-1]], np.int64), "shape")
+            return Tensor.of_first(place.node("Reshape", [x.first(), sizes]), place)
         moving = [axis for axis in to_first(x.rank) if x.shape[axis] != 1]
         if moving == sorted(moving):
             value = x.first()  # only axes of one element lie elsewhere
@@ -55,6 +59,9 @@ def transpose(x: Tensor, place: Place, order: Sequence[int]) -> Tensor:
         return Tensor(place, first=place.node("Identity", [x.plain()]))
     if order == list(to_first(x.rank)) and x.rank > 2 and x.has_first:
         return Tensor.of(place.node("Identity", [x.first()]), place)
+    moving = [axis for axis in order if x.shape[axis] != 1]
+    if moving == sorted(moving):
+        return reshape(x, place, [x.shape[axis] for axis in order])
     first = not x.has_plain
     perm = [axis_in(axis, x.rank, first) for axis in order]
     return Tensor.of(place.node("Transpose", [x.get(first)], perm=perm), place)
@@ -75,7 +82,8 @@ def expand_dims(x: Tensor, place: Place, axis: int) -> Tensor:
 
 
 def concat(tensors: Sequence[Tensor], place: Place, *, axis: int) -> Tensor:
-    """The tensors behind each other along `axis`. Raises ModelError."""
+    """The tensors behind each other along `axis`; those without elements are passed over. Raises ModelError."""
+    tensors = [t for t in tensors if t.size] or tensors[:1]
     rank = tensors[0].rank if tensors else 0
     if not tensors or any(t.rank != rank for t in tensors):
         raise place.error(f"joins tensors of the shapes {[list(t.shape) for t in tensors]}")
@@ -200,8 +208,10 @@ def crop(x: Tensor, place: Place, *, begin: Sequence[int], size: Sequence[int]) 
     if len(begin) != x.rank or len(size) != x.rank:
         raise place.error(f"slices {list(x.shape)} from {list(begin)}, {list(size)} elements")
     ranges = [(int(b), n if s == -1 else int(b) + int(s), 1) for b, s, n in zip(begin, size, x.shape, strict=True)]
-    if any(not 0 <= b < e <= n for (b, e, _), n in zip(ranges, x.shape, strict=True)):
+    if any(not 0 <= b <= e <= n for (b, e, _), n in zip(ranges, x.shape, strict=True)):
         raise place.error(f"slices {list(x.shape)} from {list(begin)}, {list(size)} elements")
+    if any(b == e for b, e, _ in ranges):  # what a loop has before its first round
+        return Tensor.constant(np.zeros([e - b for b, e, _ in ranges], x.dtype.numpy()), place)
     return _sliced(x, place, ranges)
 
 

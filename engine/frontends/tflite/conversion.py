@@ -128,7 +128,7 @@ class Conversion:
             self._convert(info)
 
     def _convert(self, info: OperatorInfo) -> None:
-        handler = HANDLERS.get(info.kind)
+        handler = HANDLERS.get(info.shown)
         name = self.subgraph.tensors[info.outputs[0]].name if info.outputs else "?"
         if handler is None:
             self.maker.refuse(info.shown, name, "", _hint(info))

@@ -21,7 +21,15 @@ _SCALARS = {
     "ulong": ("<Q", 0),
     "float": ("<f", 0.0),
 }
-_ARRAYS = {"byte": "<i1", "ubyte": "<u1", "bool": "<u1", "int": "<i4", "uint": "<u4", "long": "<i8", "float": "<f4"}
+_ARRAYS = {
+    "byte": "<i1",
+    "ubytes": "<u1",
+    "ushort": "<u2",
+    "int": "<i4",
+    "uint": "<u4",
+    "long": "<i8",
+    "float": "<f4",
+}
 # The largest real models have some ten thousand operators.
 _MOST_TABLES = 1 << 17
 
@@ -129,9 +137,9 @@ class Table:
             return tuple(Table(file, place + file.unpack("<I", place), inner) for place in places)
         return Table(file, at, kind)
 
-    def view(self, name: str) -> Table | None:
-        """The table in the field `union`, whose type another field tells, as a table of that name."""
-        place = self._fields["union"][0]
+    def view(self, name: str, field: str = "union") -> Table | None:
+        """The table in a field, whose type another field tells, as a table of that name."""
+        place = self._fields[field][0]
         slot = 4 + 2 * place
         offset = self._file.unpack("<H", self._vtable + slot) if slot < self._length else 0
         if not offset:

@@ -12,6 +12,7 @@ import numpy as np
 from engine.errors import ModelError
 from engine.frontends.nhwc import Grid
 from engine.frontends.reading import CORRUPT
+from engine.frontends.tflite import sparse
 from engine.frontends.tflite.flatbuffer import File, Table
 from engine.frontends.tflite.schema import CUSTOM, IDENTIFIER, OPERATORS, OTHER_TYPES, TABLES, TYPES
 from engine.graph.query import Array
@@ -167,13 +168,16 @@ class _Constants:
         raw = self._bytes(self._buffers[table.buffer], place)
         if not len(raw):
             return None
-        if table.sparsity is not None:
-            raise ModelError("is sparse", where=place, hint="export the model without sparse weights")
-        if dtype == "int4":
+        if dtype == "int4" and table.sparsity is None:
             return _nibbles(raw, table.shape, place)
         if dtype not in TYPES.values():
             return None
         kind: np.dtype[Any] = np.dtype(dtype).newbyteorder("<")
+        if table.sparsity is not None and table.sparsity.traversal_order:
+            if len(raw) % kind.itemsize or not sparse.fits(table.shape):
+                raise ModelError(f"has {len(raw)} bytes of {dtype}", where=place, hint=CORRUPT)
+            values = np.frombuffer(raw, kind).astype(dtype, copy=False)
+            return sparse.dense(values, table.shape, table.sparsity, place)
         if len(raw) != math.prod(table.shape) * kind.itemsize:
             raise ModelError(
                 f"has {len(raw)} bytes for the shape {list(table.shape)} of {dtype}", where=place, hint=CORRUPT

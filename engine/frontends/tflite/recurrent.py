@@ -77,8 +77,8 @@ def _real_bias(op: Op, index: int, x: Tensor | None, weights: int, norm: int | N
     scale = own.scale[0] * (2.0**-10 if norm is not None and op.has(norm) else x.grid.scale[0] if x and x.grid else 0)
     if not scale:
         raise Refusal("its biases are integers without a scale")
-    real: Array = stored.astype(np.float64) * scale
-    return real.astype(np.float32)
+    steps: Array = stored.astype(np.float64) * scale
+    return steps.astype(np.float32)
 
 
 def _state(op: Op, index: int) -> Tensor | None:
@@ -124,9 +124,9 @@ def _onnx_lstm(
             text = "%s: %s: cells are not clipped at %g, which they could reach in %d steps"
             log.warning(text, op.maker.where, op.source, weights.cell_clip, time)
     stacked = [weights.onnx() for weights in directions]
-    w, r, b = (
-        place.constant(np.stack([s[k] for s in stacked]), n) for k, n in enumerate(("weights", "recurrent", "bias"))
-    )
+    w = place.constant(np.stack([s[0] for s in stacked]), "weights")
+    r = place.constant(np.stack([s[1] for s in stacked]), "recurrent")
+    b = place.constant(np.stack([s[2] for s in stacked]), "bias")
     peepholes = None
     diagonals = [found for _, _, _, found in stacked]
     if any(found is not None for found in diagonals):

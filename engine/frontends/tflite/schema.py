@@ -19,7 +19,12 @@ TABLES = {
         "SubGraph": "tensors [Tensor], inputs [int], outputs [int], operators [Operator], name string",
         "Tensor": "shape [int], type byte, buffer uint, name string, quantization QuantizationParameters,"
         "is_variable bool, sparsity SparsityParameters, shape_signature [int], has_rank bool",
-        "SparsityParameters": "traversal_order [int]",
+        "SparsityParameters": "traversal_order [int], block_map [int], dim_metadata [DimensionMetadata]",
+        "DimensionMetadata": "format byte, dense_size int, array_segments_type ubyte, array_segments table,"
+        "array_indices_type ubyte, array_indices table",
+        "Int32Vector": "values [int]",
+        "Uint16Vector": "values [ushort]",
+        "Uint8Vector": "values [ubytes]",
         "QuantizationParameters": "min [float], max [float], scale [float], zero_point [long], details_type ubyte, -,"
         "quantized_dimension int",
         "Operator": "opcode_index uint, inputs [int], outputs [int], options_type ubyte, union table,"

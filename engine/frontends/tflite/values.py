@@ -224,6 +224,14 @@ def _quantize(op: Op) -> None:
     op.set(nhwc.unary(x, op.place(), "Identity"))
 
 
+@operator("DENSIFY", "Constant")
+def _densify(op: Op) -> None:
+    x = op.input(0)  # sparse constants are read as whole ones
+    if not x.is_constant:
+        raise Refusal("its input is not a constant")
+    op.set(x)
+
+
 @operator("DEQUANTIZE", "Identity")
 def _dequantize(op: Op) -> None:
     x = op.input(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from engine.frontends import nhwc
 from engine.frontends.nhwc import Padding
 from engine.frontends.tflite.conversion import Op, Refusal, operator
@@ -91,6 +93,34 @@ def _transpose_convolution(op: Op) -> None:
             order="OHWI",
         ),
         o.activation,
+    )
+
+
+@operator("Convolution2DTransposeBias", "ConvTranspose")
+def _transpose_convolution_of_mediapipe(op: Op) -> None:
+    """A custom operator of MediaPipe's models; its options are the padding (1 SAME, 2 VALID) and the strides."""
+    x, weights = op.input(0), op.input(1)
+    raw = bytes(op.info.table.custom_options)
+    if len(raw) < 12 or x.rank != 4 or weights.rank != 4:
+        raise op.error("has options that do not fit")
+    padding, stride_w, stride_h = struct.unpack_from("<3i", raw)
+    if padding not in (1, 2) or min(stride_h, stride_w) < 1:
+        raise op.error(f"has the padding {padding} and the strides {stride_h}, {stride_w}")
+    strides = (stride_h, stride_w)
+    sizes = [n * s for n, s in zip(x.shape[1:3], strides, strict=True)]
+    if padding == 2:
+        sizes = [(n - 1) * s + k for n, s, k in zip(x.shape[1:3], strides, weights.shape[1:3], strict=True)]
+    op.set(
+        nhwc.transpose_convolution(
+            x,
+            weights,
+            op.bias(2, x, weights),
+            op.place(),
+            output_size=sizes,
+            strides=strides,
+            padding="SAME" if padding == 1 else "VALID",
+            order="OHWI",
+        )
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import UnsupportedOperator
 from engine.frontends import tflite
-from tests.engine.frontends.tflite_models import O, T, build, check, check_steps, const
+from tests.engine.frontends.tflite_models import O, T, build, check, check_steps, const, ours
 
 B, TIME, I, H = 2, 5, 4, 6
 
@@ -176,6 +176,85 @@ def _loop(limit: list[T], compared: str) -> tuple[Any, ...]:
 def test_a_loop_that_counts_is_written_out(tmp_path: Path) -> None:
     main, *more = _loop([const("four", 4, "int32")], "i")
     check(*main, tmp_path, more=more)
+
+
+def test_a_loop_that_fills_a_list_is_written_out(tmp_path: Path) -> None:
+    """As an exported recurrent layer is: each round takes one step of the input and puts one into the results."""
+    steps, width = 3, 2
+    main = (
+        [
+            T("x", (steps, width)),
+            const("zero", 0, "int32"),
+            const("none", np.zeros((steps, width))),
+            const("start", np.zeros((1, width))),
+            T("n", (), "int32"),
+            T("h", (1, width)),
+            T("y", (steps, width)),
+            T("same", (steps, width)),
+        ],
+        [
+            O(
+                "WHILE",
+                ["zero", "start", "none", "x"],
+                ["n", "h", "y", "same"],
+                "WhileOptions",
+                {"condSubgraphIndex": 1, "bodySubgraphIndex": 2},
+            )
+        ],
+        ["x"],
+        ["y", "h"],
+    )
+    state = [T("i", (), "int32"), T("h", (1, width)), T("list", (steps, width)), T("x", (steps, width))]
+    condition = (
+        [*state, const("limit", steps, "int32"), T("go", (), "bool")],
+        [O("LESS", ["i", "limit"], ["go"])],
+        [t.name for t in state],
+        ["go"],
+    )
+    body = (
+        [
+            *state,
+            const("one", 1, "int32"),
+            const("zero", 0, "int32"),
+            const("rest", -1, "int32"),
+            const("begin", [0, 0], "int32"),
+            T("next", (), "int32"),
+            T("now", (1, width)),
+            T("row", (2,), "int32"),
+            T("size", (2,), "int32"),
+            const("one_row", [1, -1], "int32"),
+            T("sum", (1, width)),
+            T("new", (1, width)),
+            T("behind", (2,), "int32"),
+            const("all_rows", [-1, -1], "int32"),
+            T("before_part", (0, width)),
+            T("behind_part", (2, width)),
+            T("result", (steps, width)),
+        ],
+        [
+            O("ADD", ["i", "one"], ["next"], "AddOptions"),
+            O("PACK", ["i", "zero"], ["row"], "PackOptions", {"valuesCount": 2}),
+            O("SLICE", ["x", "row", "one_row"], ["now"], "SliceOptions"),
+            O("ADD", ["now", "h"], ["sum"], "AddOptions"),
+            O("TANH", ["sum"], ["new"]),
+            O("PACK", ["i", "rest"], ["size"], "PackOptions", {"valuesCount": 2}),
+            O("SLICE", ["list", "begin", "size"], ["before_part"], "SliceOptions"),
+            O("PACK", ["next", "zero"], ["behind"], "PackOptions", {"valuesCount": 2}),
+            O("SLICE", ["list", "behind", "all_rows"], ["behind_part"], "SliceOptions"),
+            O("CONCATENATION", ["before_part", "new", "behind_part"], ["result"], "ConcatenationOptions", {"axis": 0}),
+        ],
+        [t.name for t in state],
+        ["next", "new", "result", "x"],
+    )
+    x = np.random.default_rng(0).uniform(-1, 1, (steps, width)).astype(np.float32)
+    rows, last = [], np.zeros((1, width), np.float32)
+    for row in x:
+        last = np.tanh(last + row)
+        rows.append(last[0])
+    # Slices of no elements are beyond LiteRT's kernels, unless a converter marks them.
+    found = ours(build(*main, more=[condition, body]), {"x": x}, tmp_path)
+    np.testing.assert_allclose(found[0], np.stack(rows), atol=1e-5)
+    np.testing.assert_allclose(found[1], last, atol=1e-5)
 
 
 def test_a_loop_that_the_data_ends_is_refused(tmp_path: Path) -> None:
