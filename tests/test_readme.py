@@ -16,6 +16,7 @@ from engine.cli_verbs import VERBS
 from engine.config import ALGORITHMS, Config
 from engine.session import Session
 from rknn_tui.actions import ACTIONS
+from tests import readme_operators
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -33,6 +34,10 @@ def test_every_setting_is_listed() -> None:
 
 
 SIZES = 'inputs=["x"], input_size_list=[[1, 3, 480, 480]]'
+
+
+def test_every_operator_is_listed() -> None:
+    assert readme_operators.renewed(README) == README, "python -m tests.readme_operators renews the lists"
 
 
 def test_every_algorithm_and_command_is_told_of() -> None:
