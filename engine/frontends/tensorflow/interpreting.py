@@ -20,7 +20,7 @@ from engine.frontends.tensorflow.values import DEAD, OPERATORS, UNKNOWN, Call, D
 from engine.progress import Progress
 
 _MOST_STEPS = 200_000
-_MOST_MADE_AGAIN = 20_000
+_MOST_MADE_AGAIN = 10_000
 _DEEPEST = 40
 MOST_ROUNDS = 1000
 """Of a loop that is run through."""
