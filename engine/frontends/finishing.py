@@ -13,7 +13,7 @@ from engine.frontends import onnx_qdq
 from engine.graph import cutting, folding
 from engine.graph.describe import mark_layouts
 from engine.graph.provenance import label
-from engine.ort import make_session, serialize
+from engine.ort import LARGEST_MODEL, make_session, serialize
 
 SURPRISES = (
     ArithmeticError,
@@ -27,6 +27,9 @@ SURPRISES = (
     ValueError,
 )
 """What a file can raise that is wrong in more ways than checks look for."""
+
+# Elements; no operator needs a constant of more to know its types and shapes.
+_LARGE = 1 << 16
 
 
 def finish(
@@ -48,11 +51,39 @@ def finish(
         cutting.check_not_empty(model, where)
         folding.require_static(model)
         _name_nodes_apart(model)
-        make_session(serialize(model), optimization="none")
+        _try(model)
     except ModelError as error:
         raise located(error, model, where) from error
     mark_layouts(model)
     return model
+
+
+def _try(model: ir.Model) -> None:
+    """Let ONNX Runtime say whether it takes the model. Raises ModelError.
+
+    Large constants are declared as inputs meanwhile: what they hold decides nothing here, and to copy weights several
+    times takes most of the time that loading does.
+    """
+    graph = model.graph
+    size = sum(v.const_value.nbytes for v in graph.initializers.values() if v.const_value is not None)
+    if size > LARGEST_MODEL:
+        raise ModelError("the model is larger than 2 GB", hint="cut it with `inputs` and `outputs`")
+    inputs, outputs = list(graph.inputs), set(graph.outputs)
+    large = [
+        value
+        for value in graph.initializers.values()
+        if value.const_value is not None and value.const_value.size > _LARGE and value not in {*inputs, *outputs}
+    ]
+    try:
+        for value in large:
+            del graph.initializers[value.name or ""]
+        graph.inputs.extend(large)
+        data = serialize(model)
+    finally:
+        graph.inputs[:] = inputs
+        for value in large:
+            graph.register_initializer(value)
+    make_session(data, optimization="none")
 
 
 def located(error: ModelError, model: ir.Model, where: str) -> ModelError:
