@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import resource
 import time
 from pathlib import Path
@@ -64,9 +65,10 @@ def _mutated_text(text: str, source: random.Random) -> str:
     if kind == 0:
         return text[: source.randrange(len(text))]
     if kind == 1:
-        places = [index for index, word in enumerate(words) if word.isdecimal()]
-        words[source.choice(places)] = source.choice(_NUMBERS)
-    elif kind == 2:
+        places = list(re.finditer(r"\b\d+\b", text))
+        place = source.choice(places)
+        return text[: place.start()] + source.choice(_NUMBERS) + text[place.end() :]
+    if kind == 2:
         words[at], other = words[source.randrange(len(words))], words[at]
         words.insert(source.randrange(len(words)), other)
     elif kind == 3:
