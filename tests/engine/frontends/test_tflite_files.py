@@ -1,7 +1,8 @@
-"""Files that are no TFLite models, or contradict themselves, end in an error that says so, soon and in little memory."""
+"""Files that are no TFLite models, or contradict themselves, end in an error that says so, and soon."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 import struct
 import time
@@ -73,15 +74,13 @@ def _survives(seeds: range, folder: Path) -> None:
     data = _small()
     for seed in seeds:
         started = time.monotonic()
-        try:
+        with contextlib.suppress(EngineError):
             _load(_mutated(data, seed), folder)
-        except EngineError:
-            pass
         assert time.monotonic() - started < 5, seed
 
 
 def test_mutated_files_end_in_an_error_or_a_model(tmp_path: Path) -> None:
-    _survives(range(150), tmp_path)
+    _survives(range(100), tmp_path)
 
 
 @pytest.mark.slow

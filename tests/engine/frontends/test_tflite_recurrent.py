@@ -12,7 +12,7 @@ from engine.errors import UnsupportedOperator
 from engine.frontends import tflite
 from tests.engine.frontends.tflite_models import O, T, build, check, check_steps, const, ours
 
-B, TIME, I, H = 2, 5, 4, 6
+BATCH, TIME, SIZE, CELLS = 2, 5, 4, 6
 
 
 def _lstm(
@@ -26,8 +26,8 @@ def _lstm(
     clip: float = 0.0,
 ) -> tuple[list[T], O]:
     rng = np.random.default_rng(4)
-    width = projection or H
-    tensors = [T("x", (TIME, B, I) if time_major else (B, TIME, I))]
+    width = projection or CELLS
+    tensors = [T("x", (TIME, BATCH, SIZE) if time_major else (BATCH, TIME, SIZE))]
     names = ["x"]
 
     def add(name: str, shape: tuple[int, ...], there: bool, quantized: bool = False) -> None:
@@ -38,22 +38,22 @@ def _lstm(
             tensors.append(const(name, rng.uniform(-1, 1, shape)))
 
     for gate in "ifco":
-        add(f"w_{gate}", (H, I), not (coupled and gate == "i"), hybrid)
+        add(f"w_{gate}", (CELLS, SIZE), not (coupled and gate == "i"), hybrid)
     for gate in "ifco":
-        add(f"r_{gate}", (H, width), not (coupled and gate == "i"), hybrid)
+        add(f"r_{gate}", (CELLS, width), not (coupled and gate == "i"), hybrid)
     for gate in "ifo":
-        add(f"p_{gate}", (H,), peepholes and not (coupled and gate == "i"))
+        add(f"p_{gate}", (CELLS,), peepholes and not (coupled and gate == "i"))
     for gate in "ifco":
-        add(f"b_{gate}", (H,), not (coupled and gate == "i"))
-    add("projection", (projection, H), bool(projection), hybrid)
+        add(f"b_{gate}", (CELLS,), not (coupled and gate == "i"))
+    add("projection", (projection, CELLS), bool(projection), hybrid)
     add("projection_bias", (projection,), bool(projection))
-    tensors += [T("h", (B, width), variable=True), T("c", (B, H), variable=True)]
+    tensors += [T("h", (BATCH, width), variable=True), T("c", (BATCH, CELLS), variable=True)]
     names += ["h", "c"]
     for gate in "ifco":
-        add(f"n_{gate}", (H,), norms and not (coupled and gate == "i"))
+        add(f"n_{gate}", (CELLS,), norms and not (coupled and gate == "i"))
     if not norms:
         names = names[:20]
-    tensors.append(T("y", (TIME, B, width) if time_major else (B, TIME, width)))
+    tensors.append(T("y", (TIME, BATCH, width) if time_major else (BATCH, TIME, width)))
     options = {"fusedActivationFunction": 4, "cellClip": clip, "timeMajor": time_major}
     return tensors, O("UNIDIRECTIONAL_SEQUENCE_LSTM", names, ["y"], "UnidirectionalSequenceLSTMOptions", options)
 
@@ -91,25 +91,25 @@ def test_an_lstm_of_integer_weights(tmp_path: Path) -> None:
 def _rnn() -> list[T]:
     rng = np.random.default_rng(5)
     return [
-        const("w", rng.uniform(-1, 1, (H, I))),
-        const("r", rng.uniform(-1, 1, (H, H))),
-        const("b", rng.uniform(-1, 1, H)),
-        T("h", (B, H), variable=True),
+        const("w", rng.uniform(-1, 1, (CELLS, SIZE))),
+        const("r", rng.uniform(-1, 1, (CELLS, CELLS))),
+        const("b", rng.uniform(-1, 1, CELLS)),
+        T("h", (BATCH, CELLS), variable=True),
     ]
 
 
 @pytest.mark.parametrize("activation", [0, 1, 4])
 @pytest.mark.parametrize("time_major", [False, True])
 def test_rnn(time_major: bool, activation: int, tmp_path: Path) -> None:
-    shape = (TIME, B) if time_major else (B, TIME)
-    tensors = [T("x", (*shape, I)), *_rnn(), T("y", (*shape, H))]
+    shape = (TIME, BATCH) if time_major else (BATCH, TIME)
+    tensors = [T("x", (*shape, SIZE)), *_rnn(), T("y", (*shape, CELLS))]
     options = {"timeMajor": time_major, "fusedActivationFunction": activation}
     op = O("UNIDIRECTIONAL_SEQUENCE_RNN", ["x", "w", "r", "b", "h"], ["y"], "SequenceRNNOptions", options)
     check(tensors, [op], ["x"], ["y"], tmp_path)
 
 
 def test_one_step_of_an_rnn(tmp_path: Path) -> None:
-    tensors = [T("x", (B, I)), *_rnn(), T("y", (B, H))]
+    tensors = [T("x", (BATCH, SIZE)), *_rnn(), T("y", (BATCH, CELLS))]
     op = O("RNN", ["x", "w", "r", "b", "h"], ["y"], "RNNOptions", {"fusedActivationFunction": 4})
     check(tensors, [op], ["x"], ["y"], tmp_path)
 
@@ -117,19 +117,19 @@ def test_one_step_of_an_rnn(tmp_path: Path) -> None:
 @pytest.mark.parametrize("merged", [False, True])
 def test_a_bidirectional_lstm(merged: bool, tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
-    tensors, names = [T("x", (TIME, B, I))], ["x"]
+    tensors, names = [T("x", (TIME, BATCH, SIZE))], ["x"]
     for way in ("f", "b"):
-        for kind, shape in (("w", (H, I)), ("r", (H, H)), ("p", ()), ("b", (H,)), ("q", ())):
+        for kind, shape in (("w", (CELLS, SIZE)), ("r", (CELLS, CELLS)), ("p", ()), ("b", (CELLS,)), ("q", ())):
             for gate in {"p": "ifo", "q": "wb"}.get(kind, "ifco"):
                 names.append(f"{way}{kind}{gate}" if shape else "")
                 if shape:
                     tensors.append(const(names[-1], rng.uniform(-1, 1, shape)))
     for state in ("fh", "fc", "bh", "bc"):
         names.append(state)
-        tensors.append(T(state, (B, H), variable=True))
+        tensors.append(T(state, (BATCH, CELLS), variable=True))
     names += [""] * 9
     outputs = ["y"] if merged else ["y", "z"]
-    tensors += [T(name, (TIME, B, 2 * H if merged else H)) for name in outputs]
+    tensors += [T(name, (TIME, BATCH, 2 * CELLS if merged else CELLS)) for name in outputs]
     options = {"fusedActivationFunction": 4, "timeMajor": True, "mergeOutputs": merged}
     op = O("BIDIRECTIONAL_SEQUENCE_LSTM", names, outputs, "BidirectionalSequenceLSTMOptions", options)
     check(tensors, [op], ["x"], outputs, tmp_path)
@@ -139,12 +139,12 @@ def test_a_filter_over_time_sees_the_newest_step(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     rank, units, memory = 2, 3, 4
     tensors = [
-        T("x", (B, I)),
-        const("w", rng.uniform(-1, 1, (units * rank, I))),
+        T("x", (BATCH, SIZE)),
+        const("w", rng.uniform(-1, 1, (units * rank, SIZE))),
         const("t", rng.uniform(-1, 1, (units * rank, memory))),
         const("b", rng.uniform(-1, 1, units)),
-        T("s", (B, memory * units * rank), variable=True),
-        T("y", (B, units)),
+        T("s", (BATCH, memory * units * rank), variable=True),
+        T("y", (BATCH, units)),
     ]
     op = O("SVDF", ["x", "w", "t", "b", "s"], ["y"], "SVDFOptions", {"rank": rank, "fusedActivationFunction": 1})
     check(tensors, [op], ["x"], ["y"], tmp_path)
@@ -269,23 +269,23 @@ def test_an_integer_lstm(tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     x = {"dtype": "int8", "scale": 0.02, "zero": 3}
     h = {"dtype": "int8", "scale": 1 / 128, "zero": 0}
-    tensors, names = [T("x", (B, TIME, I), **x)], ["x"]
-    for kind, shape in (("w", (H, I)), ("r", (H, H))):
+    tensors, names = [T("x", (BATCH, TIME, SIZE), **x)], ["x"]
+    for kind, shape in (("w", (CELLS, SIZE)), ("r", (CELLS, CELLS))):
         for gate in "ifco":
             names.append(kind + gate)
             tensors.append(T(kind + gate, shape, "int8", rng.integers(-127, 128, shape).astype(np.int8), scale=0.007))
     names += [""] * 3
     for gate in "ifco":
         names.append(f"b{gate}")
-        data = rng.integers(-3000, 3000, H).astype(np.int32)
-        tensors.append(T(f"b{gate}", (H,), "int32", data, scale=0.02 * 0.007))
+        data = rng.integers(-3000, 3000, CELLS).astype(np.int32)
+        tensors.append(T(f"b{gate}", (CELLS,), "int32", data, scale=0.02 * 0.007))
     names += ["", "", "h", "c", "", "", "", ""]
     tensors += [
-        T("h", (B, H), variable=True, **h),
-        T("c", (B, H), "int16", variable=True, scale=1 / 2**11, zero=0),
+        T("h", (BATCH, CELLS), variable=True, **h),
+        T("c", (BATCH, CELLS), "int16", variable=True, scale=1 / 2**11, zero=0),
         *(T(f"i{k}", (), "int16", scale=1 / 2**12, zero=0) for k in range(4)),
         T("i4", (), "int8", scale=1 / 128, zero=0),
-        T("y", (B, TIME, H), **h),
+        T("y", (BATCH, TIME, CELLS), **h),
     ]
     op = O(
         "UNIDIRECTIONAL_SEQUENCE_LSTM",

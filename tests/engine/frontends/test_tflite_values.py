@@ -9,9 +9,26 @@ import pytest
 
 from tests.engine.frontends.tflite_models import O, T, check, const, random_for
 
-UNARY = (
-    "ABS CEIL COS ELU EXP FLOOR HARD_SWISH LOGISTIC NEG RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1 ROUND SIGN SIN SQUARE TANH"
-).split()
+UNARY = [
+    "ABS",
+    "CEIL",
+    "COS",
+    "ELU",
+    "EXP",
+    "FLOOR",
+    "HARD_SWISH",
+    "LOGISTIC",
+    "NEG",
+    "RELU",
+    "RELU6",
+    "RELU_N1_TO_1",
+    "RELU_0_TO_1",
+    "ROUND",
+    "SIGN",
+    "SIN",
+    "SQUARE",
+    "TANH",
+]
 
 
 @pytest.mark.parametrize("kind", UNARY)
@@ -92,10 +109,31 @@ def test_choice(kind: str, tmp_path: Path) -> None:
     check(tensors, [O(kind, ["c", "a", "b"], ["y"])], ["c", "a", "b"], ["y"], tmp_path)
 
 
-@pytest.mark.parametrize("keep", [False, True])
-@pytest.mark.parametrize("axes", [[1, 2], [3], [-1], [1], [0, 1, 2, 3], [2, 3]], ids=str)
-@pytest.mark.parametrize("kind", ["MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"])
-def test_reductions_behind_a_convolution(kind: str, axes: list[int], keep: bool, tmp_path: Path) -> None:
+REDUCTIONS = ["MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"]
+AXES = [[1, 2], [3], [-1], [1], [0, 1, 2, 3], [2, 3]]
+
+
+@pytest.mark.parametrize("kind", REDUCTIONS)
+def test_means_of_pictures_and_their_like(kind: str, tmp_path: Path) -> None:
+    for keep in (False, True):
+        _reduce(kind, [1, 2], keep, tmp_path)
+
+
+@pytest.mark.parametrize("axes", AXES[1:], ids=str)
+def test_means_along_other_axes(axes: list[int], tmp_path: Path) -> None:
+    for keep in (False, True):
+        _reduce("MEAN", axes, keep, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("axes", AXES, ids=str)
+@pytest.mark.parametrize("kind", REDUCTIONS)
+def test_all_reductions(kind: str, axes: list[int], tmp_path: Path) -> None:
+    for keep in (False, True):
+        _reduce(kind, axes, keep, tmp_path)
+
+
+def _reduce(kind: str, axes: list[int], keep: bool, folder: Path) -> None:
     x = np.zeros((1, 3, 4, 5))
     shape = x.sum(axis=tuple(axes), keepdims=keep).shape
     tensors = [
@@ -110,7 +148,7 @@ def test_reductions_behind_a_convolution(kind: str, axes: list[int], keep: bool,
         O("CONV_2D", ["x", "w", "bias"], ["c"], "Conv2DOptions", {"strideH": 1, "strideW": 1}),
         O(kind, ["c", "axes"], ["y"], "ReducerOptions", {"keepDims": keep}),
     ]
-    check(tensors, ops, ["x"], ["y"], tmp_path, close=1e-3)
+    check(tensors, ops, ["x"], ["y"], folder, close=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["ARG_MAX", "ARG_MIN"])
