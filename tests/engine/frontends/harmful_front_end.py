@@ -12,7 +12,7 @@ _MEMORY = 1100 << 20
 
 
 def load(path: Path) -> None:
-    """Do what the file says: 'load', 'refuse', 'raise', 'abort', 'wait' or 'grow'."""
+    """Do what the file says: 'load', 'refuse', 'raise', 'abort', 'wait', 'compute' or 'grow'."""
     wish = path.read_text(encoding="utf-8")
     if wish == "refuse":
         raise ModelError("is refused", where=str(path))
@@ -22,5 +22,7 @@ def load(path: Path) -> None:
         os.abort()
     if wish == "wait":
         time.sleep(60)
+    while wish == "compute":
+        pass
     if wish == "grow":
         bytearray(b"x") * _MEMORY

@@ -1,7 +1,7 @@
 """Loads damaged model files of every framework under watch: `python -m tests.engine.frontends.mutated_files`.
 
-Every file is loaded in a worker process that may take 5 seconds and 1 GB, and may raise EngineError only; what does
-otherwise is kept, and printed with its place.
+Every file is loaded in a worker process that may compute for 5 seconds and take 1 GB, and may raise EngineError only;
+what does otherwise is kept, and printed with its place.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from tests.engine.frontends.mutation_seeds import FRAMEWORKS, Seed, seeds, zoo_s
 from tests.engine.frontends.mutations import mutate
 
 MOST_SECONDS = 5.0
+"""Of computing, which a busy machine does not change."""
+_SLOWNESS = 6
+"""A process that has not answered after so many times that by the clock hangs as well, whatever it waits for."""
 MOST_MEMORY = 1 << 30
 """Bytes that the resident memory may grow by while a file is loaded."""
 
@@ -46,7 +49,8 @@ _ROOT = Path(__file__).resolve().parents[3]
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of one file. `kind`: 'loaded', 'refused', 'foreign', 'crash', 'hang' or 'memory'."""
+    """What became of one file. `kind`: 'loaded', 'refused', 'foreign', 'crash', 'hang' or 'memory'; `seconds` are of
+    computing, `memory` is bytes."""
 
     kind: str
     detail: str
@@ -110,8 +114,6 @@ def try_files(framework: str, count: int, seed: int, keep: Path, *, workers: int
                 for file, data in files.items():
                     (folder / file).write_bytes(data)
                 outcome = worker.load(framework, folder, one)
-                if outcome.kind == "hang":  # the machine may have been busy: only what hangs twice hangs
-                    outcome = worker.load(framework, folder, one)
                 if outcome.faulty:
                     kept = keep / f"{framework}_{seed}_{index}_{one.name}"
                     shutil.copytree(folder, kept, dirs_exist_ok=True)
@@ -174,12 +176,12 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
-        line = self._answer(self._most_seconds)
+        line = self._answer_to_job()
         seconds = time.monotonic() - started
         self._done += 1
         if line is None:
             self._stop()
-            return Outcome("hang", f"no answer after {self._most_seconds:g} s", seconds, 0)
+            return Outcome("hang", f"no answer after {self._most_seconds:g} s of computing", seconds, 0)
         if not line:
             code = process.wait()
             self._stop()
@@ -202,6 +204,18 @@ class Worker:
             if not self._answer(60.0):  # it tells that it has imported everything
                 raise RuntimeError(f"the worker does not start: {self._last_errors()}")
         return self._process
+
+    def _answer_to_job(self) -> bytes | None:
+        """Like `_answer`, None when the process has computed for too long."""
+        assert self._process is not None
+        begun, computed = time.monotonic(), _computed(self._process.pid)
+        waiting = self._most_seconds
+        while (line := self._answer(waiting)) is None:
+            used = _computed(self._process.pid) - computed
+            if used >= self._most_seconds or time.monotonic() - begun > _SLOWNESS * self._most_seconds:
+                return None
+            waiting = max(0.1, self._most_seconds - used)
+        return line
 
     def _answer(self, seconds: float) -> bytes | None:
         """The next line of the process; empty when it ended, None when it says nothing for so long."""
@@ -226,6 +240,20 @@ class Worker:
     def _last_errors(self) -> str:
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace")[-500:].strip()
+
+
+def _computed(session: int) -> float:
+    """Seconds of computing of all processes of a session, those that ended and were waited for included; on systems
+    without /proc, those that the clock shows."""
+    if not Path("/proc/self/stat").exists():
+        return time.monotonic()
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it may have ended by now
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _main_file_first(name: str) -> bool:
@@ -269,7 +297,7 @@ def _answer(job: dict[str, Any], answers: IO[str]) -> None:
 
     load = importlib.import_module(job["module"]).load
     before = _resident()
-    started = time.perf_counter()
+    started = _own_time()
     try:
         model = load(*map(Path, job["paths"]), **_arguments(job))
         if model is not None:  # what a session does next
@@ -280,7 +308,7 @@ def _answer(job: dict[str, Any], answers: IO[str]) -> None:
         kind, detail = "refused", f"{type(error).__name__}: {error}"[:500]
     except BaseException as error:  # whatever else comes out is a fault
         kind, detail = "foreign", f"{type(error).__name__}: {error}"[:500]
-    seconds = time.perf_counter() - started
+    seconds = _own_time() - started
     peak = _peak()
     if "tests.engine.frontends.forked_torch" in sys.modules:
         peak = max(peak, sys.modules["tests.engine.frontends.forked_torch"].memory)
@@ -302,6 +330,12 @@ def limit_memory() -> None:
     """Let this process, and each that it starts, map no more than `_ROOM` beyond what it has mapped by now."""
     mapped = _status("VmSize") or (4 << 30)
     resource.setrlimit(resource.RLIMIT_AS, (mapped + _ROOM, mapped + _ROOM))
+
+
+def _own_time() -> float:
+    """Seconds that this process, and those that it waited for, have computed."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _resident() -> int:
