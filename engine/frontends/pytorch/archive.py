@@ -58,9 +58,10 @@ def check(path: Path, progress: Progress | None = None) -> list[Example]:
             return _check_entries(archive, size, where, progress or Progress())
     except FileNotFoundError as error:
         raise FileError("does not exist", where=where, hint="check the path") from error
-    except OSError as error:
+    except PermissionError as error:
         raise FileError(f"cannot be read: {error.strerror or error}", where=where) from error
     except (
+        OSError,  # an archive may send its reader to places before its beginning
         zipfile.BadZipFile,
         zlib.error,
         EOFError,
@@ -156,7 +157,7 @@ def _read_pickle(data: bytes) -> Any:
     """The structure of a pickle: calls as ("call", name, arguments), outside objects as ("outside", key)."""
     mark = object()
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
 
     def since_mark() -> list[Any]:
         at = max(i for i, one in enumerate(stack) if one is mark)
@@ -182,9 +183,9 @@ def _read_pickle(data: bytes) -> Any:
             stack.append(tuple(since_mark()))
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             count = int(name[-1])
-            items = tuple(stack[-count:])
+            last = tuple(stack[-count:])
             del stack[-count:]
-            stack.append(items)
+            stack.append(last)
         elif name == "APPENDS":
             items = since_mark()
             stack[-1].extend(items)

@@ -133,7 +133,7 @@ class Interpreter:
         return [Unknown()] * len(step.outputs)
 
     def _spoil(self, step: Step, inputs: list[Any]) -> None:
-        """What a node writes to that was not translated is not known any more; where that cannot be told, nothing is."""
+        """What a node writes to that was not translated is not known any more; where it writes to a list, nothing is."""
         if step.kind in plain.MUTATING or step.kind == "prim::RaiseException":
             self.lost = True
         target = inputs[0] if find(step.kind)[1] or (step.kind.endswith("_") and inputs) else None

@@ -81,7 +81,7 @@ def _load(
     with tempfile.TemporaryDirectory(prefix="rknn-tui-pytorch-") as folder:
         paths = Paths(Path(folder))
         request = {
-            "path": os.path.abspath(path),
+            "path": str(Path(path).absolute()),
             "bytes": path.stat().st_size,
             "sizes": None if sizes is None else [[int(dim) for dim in size] for size in sizes],
             "inputs": None if inputs is None else list(inputs),
@@ -184,4 +184,4 @@ def _read(paths: Paths, where: str) -> ir.Model:
 
 def _own(place: str, where: str) -> str:
     """The place in the file as the caller called it."""
-    return place.replace(os.path.abspath(where), where, 1) if place else where
+    return place.replace(str(Path(where).absolute()), where, 1) if place else where

@@ -168,7 +168,7 @@ def _scatter(t: Translation, a: Arguments) -> Tensor:
     value = a["src"] if "src" in a else a.get("value")
     if a.get("reduce") not in (None, "add"):
         raise Refused(f"combines by {a.get('reduce')!r}")
-    source = value if isinstance(value, Tensor) else t.scalar(value, x.dtype)
+    source = value if isinstance(value, Tensor) else t.scalar(a.number("value"), x.dtype)
     if source.rank == 0:
         source = t.expand(source, index.shape)
     for axis, size in enumerate(index.shape):

@@ -156,7 +156,7 @@ def attention(
     scale: float | None = None,
     causal: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """softmax(q k' scale + mask) v, over the last two dimensions (https://arxiv.org/abs/1706.03762); and the softmax."""
+    """softmax(q k' scale + mask) v, over the last two dimensions; and the softmax (https://arxiv.org/abs/1706.03762)."""
     factor = scale if scale is not None else 1 / math.sqrt(query.shape[-1])
     order = list(range(key.rank))
     order[-1], order[-2] = order[-2], order[-1]

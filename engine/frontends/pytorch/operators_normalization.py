@@ -27,7 +27,7 @@ def _native(t: Translation, a: Arguments) -> list[Tensor]:
 
 
 def batch_norm(t: Translation, a: Arguments) -> Tensor:
-    """With the statistics of training; without any, those of the data are taken as instance norm does for one sample."""
+    """With the statistics of training. Raises Refused where those of the data are to be taken."""
     x = a.tensor("input")
     mean, variance = a.optional("running_mean"), a.optional("running_var")
     if a.flag("training") or mean is None or variance is None:

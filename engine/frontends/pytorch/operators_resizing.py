@@ -115,10 +115,10 @@ def _asked(a: Arguments, x: Tensor, size: str, factors: str) -> tuple[list[int],
     if a.get(size) is not None:
         sizes = a.integers(size)
         sizes = sizes * len(before) if len(sizes) == 1 else sizes
-        return sizes, [float(s) for s in given] if given is not None and factors != "scale_factor" else None
+        return sizes, [float(str(s)) for s in given] if given is not None and factors != "scale_factor" else None
     if given is None:
         raise Refused("says neither size nor factor")
-    scales = [float(s) for s in given] if isinstance(given, (list, tuple)) else [float(given)] * len(before)
+    scales = [float(s) for s in given] if isinstance(given, (list, tuple)) else [float(str(given))] * len(before)
     scales = scales * len(before) if len(scales) == 1 else scales
     if a.flag("recompute_scale_factor"):
         return [int(n * s) for n, s in zip(before, scales, strict=True)], None

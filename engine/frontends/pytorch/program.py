@@ -15,8 +15,8 @@ _HOISTED = re.compile(r"^_jit_pass_hoist_\w*?packed_params\.(.*)\._packed_params
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One node. `names` are the schema's for the inputs, `keywords` those that must be named, `scope` the path of the module that the node belongs to,
-    `place` the line of source code."""
+    """One node. `names` are the schema's for the inputs, `keywords` those that must be named, `scope` is the path of
+    the module that the node belongs to, `place` the line of source code."""
 
     kind: str
     overload: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.frontends.pytorch.values import Refused, Tensor
 
@@ -70,19 +70,21 @@ class Arguments(dict[str, Any]):
 
 Handler = Callable[["Translation", Arguments], Any]
 
+AnyHandler = TypeVar("AnyHandler", bound=Handler)
+
 HANDLERS: dict[str, Handler] = {}
 BECOMES: dict[str, tuple[str, ...]] = {}
 VIEWS: set[str] = set()
 
 
-def operator(*kinds: str, becomes: str = "", view: bool = False) -> Callable[[Handler], Handler]:
+def operator(*kinds: str, becomes: str = "", view: bool = False) -> Callable[[AnyHandler], AnyHandler]:
     """Let the function translate the operators `kinds` (of `aten` where they name no other namespace).
 
     `becomes` names the ONNX operators that may come of it. The results of a `view` share their memory with the first
     argument. The operators that work in place (`relu_`) follow from the others.
     """
 
-    def add(handler: Handler) -> Handler:
+    def add(handler: AnyHandler) -> AnyHandler:
         for kind in kinds:
             name = kind if "::" in kind else f"aten::{kind}"
             HANDLERS[name] = handler

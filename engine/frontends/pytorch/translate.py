@@ -32,7 +32,7 @@ class Wishes:
 
 
 def load_module(path: str) -> Any:
-    """The TorchScript module in a file, ready for inference, with the engine for quantized operators that phones use."""
+    """The TorchScript module in a file, ready for inference; quantized operators as phones compute them."""
     torch = eager.torch()
     supported = torch.backends.quantized.supported_engines
     for engine in ("qnnpack", "fbgemm", "x86", "onednn"):
