@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -75,6 +76,9 @@ def read_edits(base: Quantized, text: str, target: Target, *, where: str = "cfg"
         top = read_sections(text, where)
     except QuantizationError as error:
         return Edits(), [_fault(error, where, text)]
+    for name, entry in top.items():
+        with faults.kept(entry):
+            _check_section(base, name, entry)
     for name, entry in faults.section(top, WISHES).items():
         with faults.kept(entry):
             precision = wish_of(name, entry)
@@ -93,6 +97,22 @@ def read_edits(base: Quantized, text: str, target: Target, *, where: str = "cfg"
             if changed is not row:
                 ranges[name] = (changed.min, changed.max)
     return Edits(wishes, ranges), [_fault(error, where, text) for error in faults.in_order()]
+
+
+def _check_section(base: Quantized, name: str, entry: Entry) -> None:
+    """Refuse a line of the top level that was meant for a section, or to be one; others are passed over, as the toolkit
+    does."""
+    if name in (WISHES, PARAMETERS):
+        return
+    if name in base.table.rows or name in base.makers:
+        raise QuantizationError(
+            f"{name!r} stands outside of {WISHES}", where=entry.key_where, hint=f"indent it below {WISHES}"
+        )
+    meant = difflib.get_close_matches(name, (WISHES, PARAMETERS), n=1, cutoff=0.8)
+    if meant:
+        raise QuantizationError(
+            f"there is no section {name!r}", where=entry.key_where, hint=f"did you mean {meant[0]}?"
+        )
 
 
 def fault_message(error: QuantizationError, where: str = "cfg") -> str:
@@ -156,7 +176,8 @@ def _check_row(base: Quantized, name: str, row: Row, entry: Entry, faults: _Faul
     if entry.empty:
         return row
     if not isinstance(entry.content, dict):
-        raise QuantizationError(f"{name!r} is not a mapping of quantization parameters", where=entry.where)
+        hint = f"precisions are wished for in {WISHES}" if entry.content in (*GRIDS, "float16") else ""
+        raise QuantizationError(f"{name!r} is not a mapping of quantization parameters", where=entry.where, hint=hint)
     fields = {key: field for key, field in entry.content.items() if key in KEYS and not field.empty}
     changed = row
     ends = {"min": row.min, "max": row.max}

@@ -282,6 +282,9 @@ class TestRefusal:
             ("quantize_parameters: 7", "m.cfg line 1, column 22: quantize_parameters is not a mapping"),
             ("quantize_parameters: {y: 7}", "m.cfg line 1, column 26: 'y' is not a mapping"),
             ("", "holds no mapping"),
+            ("custom_quantize_layer: {y: int16}", "line 1, column 1: there is no section 'custom_quantize_layer'"),
+            ("custom_quantize_layers:\ny: int16\n", "line 2, column 1: 'y' stands outside of custom_quantize_layers"),
+            ("quantize_parameters: {y: int16}", "precisions are wished for in custom_quantize_layers"),
         ],
     )
     def test_broken_files(self, text: str, message: str, base: Quantized) -> None:
