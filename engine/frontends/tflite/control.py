@@ -21,6 +21,15 @@ def _call(op: Op) -> None:
     _take(op, op.options.subgraph, 0)
 
 
+@operator("STABLEHLO_COMPOSITE", "Identity")
+def _composite(op: Op) -> None:
+    """What a converter kept together under a name; the graph that spells it out does."""
+    options = op.info.table.view("CompositeOptions", "union_2")
+    if options is None:
+        raise op.error("lacks its options")
+    _take(op, options.decomposition, 0)
+
+
 def _take(op: Op, number: int, first: int) -> None:
     inputs = [op.input(index) for index in range(first, op.count)]
     results = op.conversion.inline(number, inputs, f"{op.source}/")

@@ -35,6 +35,8 @@ class Handler:
     becomes: tuple[str, ...]
 
 
+_COMPLEX = {"COMPLEX_ABS", "IMAG", "REAL"}
+
 HANDLERS: dict[str, Handler] = {}
 """All operators that are read, by name."""
 
@@ -72,7 +74,9 @@ class Conversion:
         self.subgraph = subgraph
         self.prefix = prefix
         self.depth = depth
+        self.lost: set[int] = set()
         self.known: dict[int, Tensor] = {}
+        self.imaginary: dict[int, Tensor] = {}
         self.budget = [_MOST_OPERATORS]
 
     def place(self, index: int, source: str = "") -> Place:
@@ -132,7 +136,7 @@ class Conversion:
         name = self.subgraph.tensors[info.outputs[0]].name if info.outputs else "?"
         if handler is None:
             self.maker.refuse(info.shown, name, "", _hint(info))
-        elif any(index >= 0 and index not in self.known and self._refused(index) for index in info.inputs):
+        elif self.lost.intersection(info.inputs):
             pass  # what it reads was refused already
         else:
             try:
@@ -141,15 +145,7 @@ class Conversion:
                 return
             except Refusal as refusal:
                 self.maker.refuse(info.shown, name, refusal.detail, refusal.hint)
-        self._lost.update(info.outputs)
-
-    @property
-    def _lost(self) -> set[int]:
-        lost: set[int] = self.__dict__.setdefault("lost", set())
-        return lost
-
-    def _refused(self, index: int) -> bool:
-        return index in self._lost
+        self.lost.update(info.outputs)
 
     def inline(self, number: int, inputs: Sequence[Tensor], prefix: str) -> list[Tensor]:
         """The outputs of another subgraph for these inputs, written into this graph. Raises ModelError."""
@@ -162,14 +158,21 @@ class Conversion:
         inner.budget = self.budget
         inner.known = dict(zip(graphs[number].inputs, inputs, strict=True))
         inner.run(graphs[number].outputs)
-        if any(index in inner._lost for index in graphs[number].outputs):
+        if any(index in inner.lost for index in graphs[number].outputs):
             raise Refusal("its graph has unsupported operators")
         return [inner.tensor(index) for index in graphs[number].outputs]
+
+
+_REMEMBERING = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
 
 
 def _hint(info: OperatorInfo) -> str:
     if info.custom == "TFLite_Detection_PostProcess":
         return "name the tensors that TFLite_Detection_PostProcess reads as `outputs`, and run it on the host"
+    if info.kind in _REMEMBERING:
+        return "export a model that takes and gives what it remembers from run to run"
+    if info.custom.startswith("Flex"):
+        return "export the model with TFLite's own operators only"
     return ""
 
 
@@ -198,9 +201,11 @@ class Op:
         return index < len(self.info.inputs) and self.info.inputs[index] >= 0
 
     def input(self, index: int) -> Tensor:
-        """The input of that place. Raises ModelError where it is absent."""
+        """The input of that place, of complex numbers the real part. Raises ModelError where it is absent."""
         if not self.has(index):
             raise self.error(f"lacks its input {index}")
+        if self.info.inputs[index] in self.conversion.imaginary and self.kind not in _COMPLEX:
+            raise Refusal("reads complex numbers")
         return self.conversion.tensor(self.info.inputs[index])
 
     def optional(self, index: int) -> Tensor | None:

@@ -14,14 +14,14 @@ from engine.frontends.finishing import SURPRISES, finish
 from engine.frontends.making import GraphMaker
 from engine.frontends.nhwc import Tensor
 from engine.frontends.reading import CORRUPT, read_bytes
-from engine.frontends.tflite import arranging, control, grids, recurrent, values, windows
+from engine.frontends.tflite import arranging, control, grids, recurrent, spectra, values, windows
 from engine.frontends.tflite.conversion import Conversion, operators_read
 from engine.frontends.tflite.network import Network, TensorInfo, read
 from engine.frontends.tflite.schema import OTHER_TYPES
 from engine.graph.shapes import LARGEST_TENSOR
 from engine.progress import Progress
 
-_KINDS = (arranging, control, recurrent, values, windows)  # importing them fills the table of operators
+_KINDS = (arranging, control, recurrent, spectra, values, windows)  # importing them fills the table of operators
 
 
 def load(
@@ -80,6 +80,8 @@ def _load(
                 _feed(conversion, number, None)
     conversion.run(wanted)
     maker.check_refused()
+    if any(number in conversion.imaginary for number in wanted):
+        raise ModelError("its output is of complex numbers", where=where, hint="cut it at `outputs` of real ones")
     tensors = [conversion.tensor(number) for number in wanted]
     model = maker.model(*_results(tensors, [graph.tensors[number].name for number in wanted]))
     grids.spread(model)
@@ -116,11 +118,22 @@ def _feed(conversion: Conversion, number: int, size: Sequence[int] | None) -> No
         )
     real = info.quantized or info.dtype in ("float16", "float64")
     dtype = ir.DataType.FLOAT if real else ir.DataType.from_numpy(np.dtype(info.dtype))
-    value = conversion.maker.input(info.name, shape, dtype, layout="nhwc")
+    layout = "nchw" if _is_turned(conversion, number) else "nhwc"
+    value = conversion.maker.input(info.name, shape, dtype, layout=layout)
     tensor = Tensor.of(value, conversion.place(number))
     if info.quantized:
         tensor.quantized(info.grid)
     conversion.known[number] = tensor
+
+
+def _is_turned(conversion: Conversion, number: int) -> bool:
+    """Whether all that reads an input turns it from NCHW to NHWC, as in models that came from other frameworks."""
+    graph = conversion.subgraph
+    readers = [op for op in graph.operators if number in op.inputs]
+    orders = [
+        graph.tensors[op.inputs[1]].stored if op.kind == "TRANSPOSE" and len(op.inputs) > 1 else None for op in readers
+    ]
+    return bool(readers) and all(order is not None and order.tolist() == [0, 2, 3, 1] for order in orders)
 
 
 def _sizes(

@@ -28,7 +28,8 @@ TABLES = {
         "QuantizationParameters": "min [float], max [float], scale [float], zero_point [long], details_type ubyte, -,"
         "quantized_dimension int",
         "Operator": "opcode_index uint, inputs [int], outputs [int], options_type ubyte, union table,"
-        "custom_options [ubyte], custom_options_format byte, -, intermediates [int]",
+        "custom_options [ubyte], custom_options_format byte, -, intermediates [int], -, -, options_2_type ubyte,"
+        "union_2 table",
         "Buffer": "data [ubyte], offset ulong, size ulong",
         "SignatureDef": "inputs [TensorMap], outputs [TensorMap], signature_key string, -, subgraph_index uint",
         "TensorMap": "name string, tensor_index uint",
@@ -79,6 +80,7 @@ TABLES = {
         "IfOptions": "then_subgraph int, else_subgraph int",
         "WhileOptions": "cond_subgraph int, body_subgraph int",
         "CallOptions": "subgraph uint",
+        "CompositeOptions": "name string, decomposition int",
         "NoOptions": "-",
     }.items()
 }
@@ -129,5 +131,5 @@ UNSORTED_SEGMENT_PROD UNSORTED_SEGMENT_MAX UNSORTED_SEGMENT_SUM ATAN2 UNSORTED_S
 RIGHT_SHIFT
 """
 
-OPERATORS = dict(enumerate(_NAMES.split()))
+OPERATORS = {**dict(enumerate(_NAMES.split())), 203: "DILATE", 205: "REDUCE_WINDOW", 206: "STABLEHLO_COMPOSITE"}
 """The names of the built-in operators by number."""

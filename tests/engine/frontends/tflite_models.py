@@ -30,6 +30,7 @@ _TYPES = {
     "bool": 6,
     "int16": 7,
     "int8": 9,
+    "complex64": 8,
 }
 
 
