@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
@@ -13,6 +14,8 @@ from engine.errors import ConfigError, ModelError, nearest
 from engine.frontends.tensorflow.constants import dimensions, dtype_name, graph_type
 from engine.frontends.tensorflow.nodes import Body, Node, Reference, parse_reference, tensor_name
 from engine.graph import cutting
+from engine.graph.query import static_shape
+from engine.graph.shapes import LARGEST_TENSOR
 
 log = logging.getLogger("engine")
 
@@ -133,7 +136,11 @@ def fix_sizes(
         values.append(ir.val(feed.name, shape=None if shape is None else ir.Shape(shape)))
     graph = ir.Graph(values, [], nodes=[])
     cutting.fix_sizes(graph, targets if names is not None else None, sizes)
-    return [tuple(int(dim) for dim in value.shape.dims) for value in values if value.shape is not None]  # type: ignore[arg-type]
+    found = [static_shape(value) for value in values]
+    for feed, dims in zip(feeds, found, strict=True):
+        if math.prod(dims) > LARGEST_TENSOR:
+            raise ConfigError(f"{list(dims)} is too large", where=f"input {feed.name!r}")
+    return found
 
 
 def is_switch(feed: Feed) -> bool:

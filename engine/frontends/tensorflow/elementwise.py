@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from engine.frontends.nhwc import ACTIVATIONS, Place, Tensor, activation, binary, broadcast, cast, clip, select, unary
+from engine.frontends.nhwc import (
+    ACTIVATIONS,
+    Place,
+    Tensor,
+    activation,
+    binary,
+    broadcast,
+    broadcast_to,
+    cast,
+    clip,
+    select,
+    unary,
+)
 from engine.frontends.nhwc.tensors import in_layout, prefers_first
 from engine.frontends.tensorflow.constants import dtype_name, graph_type
 from engine.frontends.tensorflow.values import Call, Refused, Value, operator
@@ -59,6 +71,7 @@ _BINARY = {
     "LogicalOr": "Or",
 }
 _FLOAT = ir.DataType.FLOAT
+_FEW = 1 << 16
 
 
 def _unary(op_type: str) -> None:
@@ -210,11 +223,13 @@ def _cast(call: Call) -> Value:
     return x if x.dtype == dtype else cast(x, call.place, dtype)
 
 
-@operator("ZerosLike", "OnesLike", becomes=())
+@operator("ZerosLike", "OnesLike", becomes="Expand")
 def _filled_like(call: Call) -> Value:
     x = call.tensor(0)
-    fill = np.zeros if call.node.op == "ZerosLike" else np.ones
-    return call.constant(fill(x.shape, x.dtype.numpy()))
+    value = np.array(0 if call.node.op == "ZerosLike" else 1, x.dtype.numpy())
+    if x.size <= _FEW:
+        return call.constant(np.full(x.shape, value))
+    return broadcast_to(Tensor.constant(value, call.place.within("value")), call.place, x.shape)
 
 
 @operator("IsFinite", becomes=("Abs", "LessOrEqual"))

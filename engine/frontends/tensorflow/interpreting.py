@@ -17,8 +17,10 @@ from engine.frontends.tensorflow.frames import Frames
 from engine.frontends.tensorflow.nodes import ARGUMENT, Body, Node, Reference, function_body
 from engine.frontends.tensorflow.reading import FREEZE
 from engine.frontends.tensorflow.values import DEAD, OPERATORS, UNKNOWN, Call, Dead, Refused, Unknown, Value
+from engine.graph.query import Array
 from engine.progress import Progress
 
+_MOST_COMPUTED = 1 << 24
 _MOST_STEPS = 200_000
 _MOST_MADE_AGAIN = 10_000
 _DEEPEST = 40
@@ -76,7 +78,11 @@ class Interpreter:
         self._progress = progress
         self._bodies: dict[str, Body] = {}
         self._frames: dict[int, Frames] = {}
+        # What is being worked on, here and in all loops and calls around.
+        self._open: set[tuple[int, str]] = set()
         self._implied: dict[int, Tensor] = {}
+        self._stored = 0
+        self._computed = 0
         self._steps = 0
         self._again = 0
 
@@ -113,7 +119,7 @@ class Interpreter:
     def _settle(self, scope: Scope, name: str) -> None:
         """Give `name` and what it reads values, the farthest first."""
         waiting: list[tuple[Scope, str]] = [(scope.home(name), name)]
-        open_nodes: set[tuple[int, str]] = set()
+        own: set[tuple[int, str]] = set()
         while waiting:
             current, node_name = waiting[-1]
             if node_name in current.values:
@@ -126,15 +132,16 @@ class Interpreter:
                 home = current.home(read)
                 if read not in home.values:
                     missing.append((home, read))
-            if not missing:
-                waiting.pop()
-                open_nodes.discard(key)
-                current.values[node_name] = self._evaluate(current, node)
-                continue
-            if key in open_nodes:
+            if key in self._open and (missing or key not in own):
                 raise ModelError("the graph has a cycle", where=f"{self.where}: {node_name}", hint=CORRUPT)
-            open_nodes.add(key)
-            waiting.extend(reversed(missing))
+            self._open.add(key)
+            own.add(key)
+            if missing:
+                waiting.extend(reversed(missing))
+                continue
+            current.values[node_name] = self._evaluate(current, node)
+            self._open.discard(key)
+            waiting.pop()
 
     def _read(self, scope: Scope, node: Node) -> list[str]:
         """The nodes that must have values before `node` can have one."""
@@ -164,9 +171,11 @@ class Interpreter:
         if node.op == ARGUMENT:
             raise place.error("is an argument that was not given", CORRUPT)
         if node.op == "Const":
-            return [Tensor.constant(self.constant(node), place)]
+            return [Tensor.constant(self._constant(node), place)]
         if node.op in _VARIABLES:
             raise place.error(f"is a variable ({node.op}): the graph is not frozen", FREEZE)
+        if node.op == "Merge" and any(scope.body.nodes[name].op == "NextIteration" for name, _ in node.inputs):
+            raise place.error("is in a loop that is not whole", CORRUPT)
         if node.op == "Exit":
             return self._exit(scope, node)
         inputs = tuple(self._value(scope, reference) for reference in node.inputs)
@@ -184,6 +193,7 @@ class Interpreter:
                     return [kind]
         known = evaluate(node, inputs, place)
         if known is not None:
+            self._computed_more(node, sum(array.size for array in known))
             return [Tensor.constant(array, place) for array in known]
         if function is None:
             self.maker.refuse(node.op, place.name, "of what is computed from data")
@@ -194,6 +204,8 @@ class Interpreter:
                 raise place.error(f"its loops make more than {_MOST_MADE_AGAIN} nodes", "cut the loops off")
         try:
             made = function(Call(node, inputs, place, self, scope.depth))
+        except (LookupError, TypeError, ValueError) as error:
+            raise place.error(f"{node.op} does not fit its inputs: {error}", CORRUPT) from error
         except Refused as refusal:
             self.maker.refuse(node.op, place.name, refusal.detail, refusal.hint)
             return [UNKNOWN]
@@ -215,9 +227,25 @@ class Interpreter:
         """Whether the model itself says what parameters `tensor` has."""
         return tensor.grid is not None and id(tensor) not in self._implied
 
-    def constant(self, node: Node) -> Any:
+    def _constant(self, node: Node) -> Array:
         """The array of a Const node."""
-        return decode(node.proto.attr["value"].tensor, f"{self.where}: {node.name}")
+        proto = node.proto.attr["value"].tensor
+        array = decode(proto, f"{self.where}: {node.name}")
+        stored = len(proto.tensor_content) // max(array.itemsize, 1)
+        self._stored += stored
+        self._computed_more(node, array.size - stored)
+        return array
+
+    def _computed_more(self, node: Node, elements: int) -> None:
+        """Count elements of constants that the file does not hold itself."""
+        self._computed += max(elements, 0)
+        # Weights may be turned, cast and scaled a few times.
+        if self._computed > _MOST_COMPUTED + 8 * self._stored:
+            raise ModelError(
+                f"its constants blow up to {self._computed} elements",
+                where=f"{self.where}: {node.name}",
+                hint="cut the model behind it with `inputs`",
+            )
 
     def _exit(self, scope: Scope, node: Node) -> list[Value]:
         """Run the loop that `node` leaves; its other exits get their values too."""
