@@ -42,6 +42,6 @@ def load(
 def operators() -> dict[str, tuple[str, ...]]:
     """Every type of layer that is read, and the ONNX operators it becomes; none for inputs and what is left out."""
     known = {name: reader.onnx for name, reader in READERS.items()}
-    known |= dict.fromkeys((*network.DATA_LAYERS, *network.LEFT_OUT), ())
+    known |= dict.fromkeys((*network.DATA_LAYERS, *network.LEFT_OUT, *network.DETECTORS), ())
     known |= {name: READERS[deployed].onnx for name, deployed in network.DEPLOYED.items()}
     return {name: tuple(sorted(known[name])) for name in sorted(known)}

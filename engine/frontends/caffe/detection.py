@@ -20,9 +20,9 @@ _SAME = 1e-6  # ratios that differ by less are one, as in the fork
 def _prior_box(making: Making) -> list[ir.Value]:
     """[1, 2, 4 * boxes]: the boxes' corners as parts of the picture, and the variances of their numbers."""
     param = making.param("prior_box_param")
-    (rows, columns), picture = making.shape()[-2:], making.shape(1)[-2:]
     if len(making.shape()) != 4 or len(making.shape(1)) != 4:
         raise ModelError("it needs a blob of features and one of the picture, of 4 dimensions each")
+    (rows, columns), picture = making.shape()[2:], making.shape(1)[2:]
     height = param.integer("img_h", param.integer("img_size", picture[0])) or picture[0]
     width = param.integer("img_w", param.integer("img_size", picture[1])) or picture[1]
     step_y = param.number("step_h", param.number("step")) or height / rows

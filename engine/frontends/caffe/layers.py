@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from engine.frontends.caffe.prototxt import Message
 from engine.frontends.caffe.weights import Wanted, Weights
 from engine.frontends.making import GraphMaker
 from engine.graph.query import Array
+
+log = logging.getLogger("engine")
 
 
 class Refused(Exception):
@@ -77,6 +80,10 @@ class Making:
     def weights(self, *wanted: Wanted) -> list[Array]:
         """The layer's blobs of weights, which have these shapes."""
         return self._weights.take(self.layer, wanted)
+
+    def warn(self, text: str) -> None:
+        """Tell what a person may have meant otherwise."""
+        log.warning("%s: %s: %s", self.maker.where, self.layer.name, text)
 
     def _free(self, name: str) -> str:
         while name in self._names:  # blobs keep their names

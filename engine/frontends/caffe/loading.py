@@ -70,8 +70,8 @@ def load(
         raise ModelError(f"has {len(net.values())} blobs", where=where, hint=f"up to {_MOST_VALUES} are read")
     weights = weight_files.read(blobs, where)
     progress.step("read", 1, 4)
-    starts = _starts(net, input_name, inputs, input_size_list)
     ends = _checked("outputs", outputs, net) if outputs is not None else list(net.outputs)
+    starts = _starts(net, input_name, inputs, input_size_list, _needed(net, ends, ()))
     maker = GraphMaker(where)
     missing = [name for name, shape in starts.items() if shape is None]
     if missing and inputs is not None:
@@ -151,8 +151,13 @@ def _starts(
     input_name: Sequence[str] | None,
     inputs: Sequence[str] | None,
     sizes: Sequence[Sequence[int]] | None,
+    needed: set[str],
 ) -> dict[str, tuple[int, ...] | None]:
-    """The values that are fed, in order, with their shapes as far as they are known."""
+    """The values that are fed, in order, with their shapes as far as they are known.
+
+    Sizes are those of `inputs`, or of all inputs; where there are fewer, of all that are `needed`, which labels are
+    not.
+    """
     shapes = {given.name: given.shape for given in net.inputs}
     order = list(shapes)
     if input_name is not None:
@@ -167,9 +172,8 @@ def _starts(
         order = [*cut, *(name for name in order if name not in cut)]
     if sizes is not None:
         wanted = order if inputs is None else order[: len(inputs)]
-        if len(sizes) < len(wanted):
-            # Labels and the like have no size in the file, and mostly no reader.
-            wanted = [name for name in wanted if shapes.get(name) is not None] if inputs is None else wanted
+        if len(sizes) < len(wanted) and inputs is None:
+            wanted = [name for name in wanted if name in needed]
         if len(sizes) != len(wanted):
             raise ConfigError(
                 f"gives {len(sizes)} shapes for {len(wanted)} inputs ({', '.join(wanted)})", where="input_size_list"

@@ -25,11 +25,13 @@ DATA_LAYERS = (
 )
 """Layers whose tops are inputs of the network."""
 
+DETECTORS = ("DetectionOutput", "YoloDetectionOutput", "Yolov3DetectionOutput")
+"""Layers whose results have as many rows as they find objects, which no NPU can make; the net ends before them."""
+
 LEFT_OUT = (
     "Accuracy",
     "ContrastiveLoss",
     "DetectionEvaluate",
-    "DetectionOutput",
     "EuclideanLoss",
     "HDF5Output",
     "HingeLoss",
@@ -39,7 +41,7 @@ LEFT_OUT = (
     "Silence",
     "SmoothL1Loss",
 )
-"""Layers that training and scoring need, and the one whose result has as many rows as it found objects."""
+"""Layers that only training and scoring need, besides those of forks whose type ends with Loss."""
 
 DEPLOYED = {"SoftmaxWithLoss": "Softmax", "SoftmaxLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid"}
 """Losses that stand for the layer that a net for deployment has in their place."""
@@ -125,12 +127,12 @@ class _Tracker:
             return
         if kind in DEPLOYED:
             kind, bottoms, tops = DEPLOYED[kind], bottoms[:1], tops[:1] or [name]
-        if kind in LEFT_OUT:
+        if kind in DETECTORS:
+            log.warning("%s: %s is left out; decode %s on the CPU", where, kind, ", ".join(map(repr, bottoms)))
+            return
+        if kind in LEFT_OUT or kind.endswith("Loss"):
             if kind == "Silence":
                 self._read.update(self._find(blob, where) for blob in bottoms)
-            if kind == "DetectionOutput":
-                shown = ", ".join(map(repr, bottoms))
-                log.warning("%s: DetectionOutput is left out; decode %s on the CPU", where, shown)
             return
         if kind == "Dropout" and bottoms == tops:
             return

@@ -130,7 +130,7 @@ def _mean_variance(making: Making) -> list[ir.Value]:
     return [_by_own_statistics(making, making.inputs[0], axes, eps, inside=False, variance=variance)]
 
 
-@reads("Scale", onnx=["Add", "Mul"], bottoms=(1, 2))
+@reads("Scale", onnx=["Add", "Mul", "Reshape"], bottoms=(1, 2))
 def _scale(making: Making) -> list[ir.Value]:
     param = making.param("scale_param")
     bias = param.flag("bias_term")
@@ -147,7 +147,7 @@ def _scale(making: Making) -> list[ir.Value]:
     return [result]
 
 
-@reads("Bias", onnx=["Add"], bottoms=(1, 2))
+@reads("Bias", onnx=["Add", "Reshape"], bottoms=(1, 2))
 def _bias(making: Making) -> list[ir.Value]:
     param = making.param("bias_param")
     axis, shape = _span(making, param.integer("axis", 1), param.integer("num_axes", 1))

@@ -83,6 +83,18 @@ def pool(
     return [making.node("AveragePool", [value], pads=[0, 0, *over], count_include_pad=0, **given)]
 
 
+@reads("ROIPooling", onnx=["MaxRoiPool"], bottoms=(2, 2))
+def _region_pooling(making: Making) -> list[ir.Value]:
+    """The maxima of each region, whose rows are [picture, x1, y1, x2, y2]."""
+    param = making.param("roi_pooling_param")
+    size = [param.integer(name) for name in ("pooled_h", "pooled_w")]
+    if any(side < 1 for side in size) or len(making.shape()) != 4 or making.shape(1)[1:2] != (5,):
+        raise ModelError(f"it pools {list(making.shape(1))} regions to the size {size}")
+    regions = making.reshape(making.inputs[1], making.shape(1)[:2])
+    scale = param.number("spatial_scale", 1.0)
+    return [making.node("MaxRoiPool", [making.inputs[0], regions], pooled_shape=size, spatial_scale=scale)]
+
+
 @reads("SPP", onnx=["AveragePool", "Concat", "Flatten", "MaxPool", "Pad"])
 def _pyramid(making: Making) -> list[ir.Value]:
     """Spatial pyramid pooling: 1, 4, 16... windows over the whole picture, behind each other."""

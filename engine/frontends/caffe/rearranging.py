@@ -103,6 +103,8 @@ def _crop(making: Making) -> list[ir.Value]:
     first = making.axis(param.integer("axis", 2))
     given = param.integers("offset") or [0]
     shape, wanted = making.shape(), making.shape(1)
+    if not making.layer.message.has("crop_param"):
+        making.warn("it has no crop_param and is cut at offset 0, as Caffe does; forks for FCN and HED find an offset")
     axes = list(range(first, len(shape)))
     offsets = given * len(axes) if len(given) == 1 else given
     if len(offsets) != len(axes) or len(wanted) != len(shape):

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from engine.frontends import caffe
+from engine.frontends.caffe.prototxt import parse
 from engine.frontends.caffe.weights import SCHEMA
 from engine.graph.execution import run_float
 
@@ -80,7 +81,12 @@ def by_opencv(paths: tuple[Path, Path | None], feeds: Mapping[str, Array], outpu
 
 
 def loaded(paths: tuple[Path, Path | None], **cut: Any) -> ir.Model:
-    return caffe.load(*paths, **cut)
+    """Load a net, and assert that its layers became what `operators` says they do."""
+    model = caffe.load(*paths, **cut)
+    kinds = {kind.text("type") for kind in parse(paths[0].read_text(), "").messages("layer")}
+    known = {op_type for kind in kinds for op_type in caffe.operators().get(kind, ())} | {"Identity"}
+    assert not kinds or {node.op_type for node in model.graph} <= known
+    return model
 
 
 def run(model: ir.Model, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -416,6 +416,14 @@ def test_pixels_become_channels_as_in_darknet(folder: Path, back: bool) -> None:
     np.testing.assert_array_equal(y.reshape(-1), expected)
 
 
+def test_regions_are_pooled(folder: Path) -> None:
+    inputs = {"x": (1, 2, 8, 8), "r": (1, 5)}
+    feeds = {**feeds_of(inputs), "r": np.array([[0, 0, 0, 12, 12]], np.float32)}
+    param = "roi_pooling_param { pooled_h: 2 pooled_w: 2 spatial_scale: 0.25 }"
+    found = ours(folder, layer("ROIPooling", param, "x r"), None, inputs, feeds)["y"]
+    np.testing.assert_array_equal(found[0], feeds["x"][0, :, :4, :4].reshape(2, 2, 2, 2, 2).max((2, 4)))
+
+
 def test_words_become_rows_of_a_table(folder: Path) -> None:
     table, bias = floats(5, 3), floats(3)
     feeds = {"x": np.array([[0, 4, 2]], np.float32)}

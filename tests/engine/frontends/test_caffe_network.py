@@ -98,6 +98,12 @@ def test_inputs_are_declared_in_many_ways(tmp_path: Path, text: str) -> None:
     assert [(v.name, v.shape.numpy()) for v in model.graph.inputs if v.shape] == [("x", (1, 4, 7, 9))]
 
 
+def test_sizes_are_those_of_inputs_that_outputs_depend_on(tmp_path: Path) -> None:
+    paths = save(tmp_path, _TRAINING.replace("crop_size: 6", ""), {"c": [floats(3, 3, 6, 6), floats(3)]})
+    model = loaded(paths, input_size_list=[[1, 3, 6, 6]])
+    assert [v.name for v in model.graph.inputs] == ["data"]
+
+
 _SECOND_AGE = """
 input: "x" input_dim: 1 input_dim: 4 input_dim: 7 input_dim: 9
 layers { name: "c" type: CONVOLUTION bottom: "x" top: "c" blobs_lr: 1 blobs_lr: 2 weight_decay: 1
