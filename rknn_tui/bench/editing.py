@@ -51,7 +51,9 @@ class Editing:
     as soon as it has answered those before, so that a held key never queues up work.
     """
 
-    def __init__(self, calls: Calls, hearer: Hearer) -> None:
+    def __init__(self, calls: Calls, hearer: Hearer, before: str = "a model is quantized before it is edited") -> None:
+        """`before` is what to say to a change while nothing is built."""
+        self._before = before
         self._calls = calls
         self._hearer = hearer
         self.history = History()
@@ -311,7 +313,7 @@ class Editing:
         return Run(label, self._target, self.quality, self.extra, precisions, errors, self.state.wishes)
 
     def _not_ready(self) -> Reply:
-        return None if self.ready else Notice("nothing is quantized yet: edits change a quantized model", "warning")
+        return None if self.ready else Notice(f"nothing is quantized yet: {self._before}", "warning")
 
     def _changed(self, before: EditState, label: str) -> None:
         names = self._layers_of(before.differing(self.state))

@@ -55,7 +55,7 @@ class Workbench(EngineJobs):
         self.settings = settings or Settings()
         self._key = keymap.shown
         self._log = log
-        self.editing = Editing(self.calls, self)
+        self.editing = Editing(self.calls, self, f"{keymap.shown('build_int8')} quantizes to int8")
         self.text = CfgText(self.calls, self.editing, self)
         self.searches = Searches(self.calls, self.editing, self.told, self._key)
         self.kept: Kept | None = None
