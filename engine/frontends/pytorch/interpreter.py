@@ -33,7 +33,6 @@ _CONSTANT_ONLY = {
     "aten::linspace",
     "aten::logspace",
     "aten::eye",
-    "aten::meshgrid",
     "aten::hann_window",
     "aten::hamming_window",
     "aten::norm_except_dim",
@@ -151,7 +150,8 @@ class Interpreter:
         owner = next((module_of(one.label) for one in inputs[1:] if isinstance(one, Tensor) and one.label), "")
         owner = owner or next((module_of(self._paths[id(one)]) for one in inputs if id(one) in self._paths), "")
         debug = step.debug_names[0] if step.debug_names else name
-        if owner and (not step.scope or owner == step.scope):
+        # TorchScript leaves out the lists that modules stand in.
+        if owner and (not step.scope or owner == step.scope or owner.endswith(f".{step.scope}")):
             base = owner
         elif step.scope:
             own = name.strip("_")

@@ -30,6 +30,12 @@ def convolve(
     unbatched = x.rank == dims + 1
     if unbatched:
         x = t.reshape(x, (1, *x.shape))
+    channels = weight.shape[1] * groups if output_padding is None else weight.shape[0]
+    if x.shape[1] != channels or groups < 1 or weight.shape[0] % groups:
+        raise Refused(
+            f"has weights for {channels} channels in {groups} groups, not {x.shape[1]}",
+            "do the input sizes fit the model?",
+        )
     attributes = {
         "kernel_shape": list(weight.shape[2:]),
         "strides": list(stride),

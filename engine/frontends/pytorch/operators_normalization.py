@@ -33,6 +33,10 @@ def batch_norm(t: Translation, a: Arguments) -> Tensor:
     if a.flag("training") or mean is None or variance is None:
         raise Refused("takes its statistics from the data, as in training", "call eval() before exporting")
     channels = x.shape[1]
+    if mean.shape != (channels,) or variance.shape != (channels,):
+        raise Refused(
+            f"has statistics of {list(mean.shape)} for {channels} channels", "do the input sizes fit the model?"
+        )
     return t.emit(
         "BatchNormalization",
         x,

@@ -178,6 +178,20 @@ def _broadcast_tensors(t: Translation, a: Arguments) -> list[Tensor]:
     return [t.expand(tensor, shape) for tensor in tensors]
 
 
+@operator("meshgrid", becomes="Expand Reshape Transpose")
+def _meshgrid(t: Translation, a: Arguments) -> list[Tensor]:
+    tensors = a.tensors("tensors")
+    sizes = [math.prod(one.shape) for one in tensors]
+    order = list(range(len(sizes)))
+    if a.get("indexing") == "xy" and len(order) > 1:
+        order[:2] = [1, 0]
+    found = []
+    for index, one in enumerate(tensors):
+        shape = [size if axis == index else 1 for axis, size in enumerate(sizes)]
+        found.append(t.transpose(t.expand(t.reshape(one, shape), sizes), order))
+    return found
+
+
 @operator("repeat", "tile", becomes="Reshape Tile")
 def _repeat(t: Translation, a: Arguments) -> Tensor:
     x, times = a.tensor("self"), a.integers("repeats") if "repeats" in a else a.integers("dims")

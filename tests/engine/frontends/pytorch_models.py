@@ -36,7 +36,8 @@ class Calls(nn.Module):  # type: ignore[misc]
         self.function = function
 
     def forward(self, *inputs: Any) -> Any:
-        return self.function(*inputs)
+        result = self.function(*inputs)
+        return result if isinstance(result, (torch.Tensor, dict)) else tuple(flat(result))
 
 
 def floats(*shape: int, seed: int = 0) -> Any:

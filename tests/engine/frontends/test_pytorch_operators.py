@@ -163,7 +163,7 @@ def test_einstein_sums_become_products(equation: str, shapes: list[tuple[int, ..
     check_traced(lambda *inputs: torch.einsum(equation, *inputs), *tensors)
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(st.data())
 def test_convolutions(data: st.DataObject) -> None:
     groups = data.draw(st.sampled_from([1, 2, 3]))
@@ -179,7 +179,7 @@ def test_convolutions(data: st.DataObject) -> None:
     check_traced(layer, floats(*IMAGE), tolerance=2e-5)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(st.data())
 def test_poolings(data: st.DataObject) -> None:
     kernel = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
@@ -193,7 +193,7 @@ def test_poolings(data: st.DataObject) -> None:
     check_traced(layer, floats(*IMAGE))
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(st.data())
 def test_resizing(data: st.DataObject) -> None:
     mode = data.draw(st.sampled_from(["nearest", "bilinear", "bicubic", "nearest-exact"]))
@@ -240,7 +240,8 @@ class Attention(nn.Module):  # type: ignore[misc]
         self.inner, self.weights = nn.MultiheadAttention(8, 2, batch_first=True), weights
 
     def forward(self, x: Any) -> Any:
-        return self.inner(x, x, x, need_weights=self.weights)
+        result, weights = self.inner(x, x, x, need_weights=self.weights)
+        return (result, weights) if self.weights else result
 
 
 @pytest.mark.parametrize("weights", [False, True])
