@@ -46,7 +46,7 @@ MODULES = (
 )
 """Where layers are read; importing a module enters them in the table."""
 
-_LONGEST_TEXT = 4 << 20
+_LONGEST_TEXT = 3 << 20
 _MOST_VALUES = 20_000
 _SHOWN = 8
 # What only training and other libraries read of a layer's parameters.
@@ -233,6 +233,7 @@ def _needed(net: Net, ends: Iterable[str], starts: Iterable[str]) -> set[str]:
 def _feed(walk: _Walk, starts: dict[str, tuple[int, ...] | None], needed: set[str], keep: Sequence[str]) -> list[str]:
     """Make the inputs of the graph; returns those that no output depends on, which are left out."""
     unread = []
+    given, where = {one.name: one.shape for one in walk.net.inputs}, walk.maker.where
     for name, shape in starts.items():
         if name not in needed and name not in keep:
             unread.append(name)
@@ -243,6 +244,9 @@ def _feed(walk: _Walk, starts: dict[str, tuple[int, ...] | None], needed: set[st
                 where="input_size_list",
                 hint=f"give it, for example inputs=[{name!r}], input_size_list=[[1, 3, 224, 224]]",
             )
+        if len(shape) == 4 and shape[0] > 1 and shape == given.get(name):
+            one = [1, *shape[1:]]
+            log.warning("%s: input %r takes %d pictures; input_size_list=[%s] for one", where, name, shape[0], one)
         walk.values[name] = walk.maker.input(name, shape, layout="nchw" if len(shape) == 4 else "")
     return unread
 

@@ -60,6 +60,7 @@ def _batch_norm(making: Making) -> list[ir.Value]:
     arrays = making.weights(*wanted)
     factor = float(arrays[2][0]) if len(arrays) > 2 else 1.0
     if not param.flag("use_global_stats", True):
+        making.warn("use_global_stats is false: each picture is normalized by its own statistics, as Caffe does")
         axes = [axis for axis in range(len(making.shape())) if axis != 1]
         return [_by_own_statistics(making, making.inputs[0], axes, eps, inside=True)]
     inverse = 0.0 if factor == 0 else 1.0 / factor

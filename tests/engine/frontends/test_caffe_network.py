@@ -239,6 +239,19 @@ def test_sizes_are_given_to_inputs(tmp_path: Path) -> None:
             loaded(paths, input_size_list=wrong)
 
 
+def test_a_batch_in_the_file_is_kept_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = save(tmp_path, net(layer("ReLU"), {"x": (10, 3, 4, 5)}))
+    model = loaded(paths)
+    assert model.graph.outputs[0].shape is not None
+    assert model.graph.outputs[0].shape.numpy() == (10, 3, 4, 5)
+    assert "takes 10 pictures; input_size_list=[[1, 3, 4, 5]] for one" in caplog.text
+    caplog.clear()
+    single = loaded(paths, input_size_list=[[1, 3, 4, 5]]).graph.outputs[0].shape
+    assert single is not None
+    assert single.numpy() == (1, 3, 4, 5)
+    assert not caplog.text
+
+
 def test_a_net_is_cut_at_its_blobs(tmp_path: Path) -> None:
     text = net(
         layer("Convolution", "convolution_param { num_output: 2 kernel_size: 3 }", "x", "a")
