@@ -16,7 +16,7 @@ from tests.engine.frontends.mutations import mutate
 # PyTorch reads each file in a process of its own.
 _FEW = dict.fromkeys(FRAMEWORKS, 20) | {"pytorch": 10}
 _SMALL = 60_000  # bytes
-_MANY = dict.fromkeys(FRAMEWORKS, 400) | {"pytorch": 150}
+_MANY = dict.fromkeys(FRAMEWORKS, 300) | {"pytorch": 100}
 
 
 @pytest.fixture(scope="module")
