@@ -73,8 +73,9 @@ def load(
     ends = _checked("outputs", outputs, net) if outputs is not None else list(net.outputs)
     starts = _starts(net, input_name, inputs, input_size_list, _needed(net, ends, ()))
     maker = GraphMaker(where)
-    missing = [name for name, shape in starts.items() if shape is None]
-    if missing and inputs is not None:
+    own = {given.name for given in net.inputs}
+    missing = [name for name, shape in starts.items() if shape is None and name not in own]
+    if missing:
         starts.update(_sizes_inside(net, missing, where))
     walk = _Walk(maker, net, weights)
     needed = _needed(net, ends, starts)

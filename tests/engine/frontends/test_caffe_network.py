@@ -102,6 +102,8 @@ def test_sizes_are_those_of_inputs_that_outputs_depend_on(tmp_path: Path) -> Non
     paths = save(tmp_path, _TRAINING.replace("crop_size: 6", ""), {"c": [floats(3, 3, 6, 6), floats(3)]})
     model = loaded(paths, input_size_list=[[1, 3, 6, 6]])
     assert [v.name for v in model.graph.inputs] == ["data"]
+    cut = loaded(save(tmp_path, _TRAINING, {"c": [floats(3, 3, 6, 6), floats(3)]}), inputs=["c"])
+    assert [(v.name, v.shape.numpy()) for v in cut.graph.inputs if v.shape] == [("c", (1, 3, 1, 1))]
 
 
 _SECOND_AGE = """
