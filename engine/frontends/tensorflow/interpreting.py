@@ -155,7 +155,7 @@ class Interpreter:
         name, index = reference
         values = scope.home(name).values[name]
         if index >= len(values):
-            if isinstance(values[0], (Dead, Unknown)):
+            if values and isinstance(values[0], (Dead, Unknown)):
                 return values[0]
             raise ModelError(f"has no output {index}", where=f"{self.where}: {name}", hint=CORRUPT)
         return values[index]

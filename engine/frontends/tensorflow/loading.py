@@ -23,7 +23,7 @@ from engine.frontends.tensorflow.evaluation import FORMULAS
 from engine.frontends.tensorflow.interpreting import Interpreter, Scope
 from engine.frontends.tensorflow.nodes import Body, Reference, graph_body, tensor_name
 from engine.frontends.tensorflow.reading import read_graph
-from engine.frontends.tensorflow.values import BECOMES, UNKNOWN, Dead, Value
+from engine.frontends.tensorflow.values import BECOMES, DEAD, UNKNOWN, Dead, Value
 from engine.progress import Progress
 
 log = logging.getLogger("engine")
@@ -144,7 +144,7 @@ def _interpret(
         values = scope.values[name]
         several = whole and body.nodes[name].op in _ALL_OUTPUTS
         for at in range(len(values)) if several else [index]:
-            value: Value = values[at] if at < len(values) else values[0]
+            value: Value = values[at] if at < len(values) else values[0] if values else DEAD
             if isinstance(value, Tensor) and not (whole and value.array is not None):
                 found.append(((name, at), value))
             elif not whole:
