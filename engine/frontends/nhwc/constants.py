@@ -13,6 +13,7 @@ from engine.graph.query import Array, constant, static_shape
 from engine.ort import make_session, run
 
 _LARGEST = 1 << 20
+_LARGEST_IN_ALL = 1 << 23
 _MOST_WAITING = 1 << 14
 _KNOWN = "rknn_tui.evaluated"
 
@@ -25,11 +26,11 @@ def evaluate(maker: GraphMaker, value: ir.Value) -> Array | None:
     if _KNOWN in value.meta:
         known: Array | None = value.meta[_KNOWN]
         return known
-    found = None
+    value.meta[_KNOWN] = None
     nodes = _nodes_before(value)
     if nodes is not None:
-        found = _run(nodes, value)
-    value.meta[_KNOWN] = found
+        _run(nodes)
+    found: Array | None = value.meta[_KNOWN]
     return found
 
 
@@ -37,13 +38,18 @@ def _nodes_before(value: ir.Value) -> list[ir.Node] | None:
     """The nodes that make `value` from constants, in order; None where they read an input, or too much."""
     ordered: dict[ir.Node, None] = {}
     waiting: list[tuple[ir.Value, bool]] = [(value, False)]
+    elements = 0
     while waiting:
         current, ready = waiting.pop()
         node = current.producer()
         if node is not None and (ready or node in ordered):
             ordered[node] = None
         elif constant(current) is None and _known(current) is None:
-            if node is None or _KNOWN in current.meta or len(waiting) > _MOST_WAITING or not _small(current):
+            if node is None or (_KNOWN in current.meta and current is not value) or len(waiting) > _MOST_WAITING:
+                return None
+            size = _size(current)
+            elements += size
+            if size > _LARGEST or elements > _LARGEST_IN_ALL:
                 return None
             waiting.append((current, True))
             waiting += [(source, False) for source in node.inputs if source is not None]
@@ -55,21 +61,22 @@ def _known(value: ir.Value) -> Array | None:
     return known
 
 
-def _small(value: ir.Value) -> bool:
+def _size(value: ir.Value) -> int:
     try:
-        return math.prod(static_shape(value)) <= _LARGEST
+        return math.prod(static_shape(value))
     except ValueError:
-        return False
+        return _LARGEST + 1
 
 
-def _run(nodes: list[ir.Node], value: ir.Value) -> Array | None:
+def _run(nodes: list[ir.Node]) -> None:
+    """Compute what `nodes` make, and note it on the values, so that chains are not gone through again."""
     proto = onnx.ModelProto(ir_version=9)
     graph = nodes[0].graph
     assert isinstance(graph, ir.Graph)
     for domain, version in graph.opset_imports.items():
         proto.opset_import.add(domain=domain, version=version)
     proto.graph.name = "constants"
-    made = {output for node in nodes for output in node.outputs}
+    made = dict.fromkeys(output for node in nodes for output in node.outputs)
     given: set[ir.Value] = set()
     for node in nodes:
         proto.graph.node.append(ir.serde.serialize_node(node))
@@ -81,11 +88,14 @@ def _run(nodes: list[ir.Node], value: ir.Value) -> Array | None:
             if array is None:
                 array = _known(source)
             if array is None:
-                return None
+                return
             proto.graph.initializer.append(onnx.numpy_helper.from_array(array, source.name or ""))
-    proto.graph.output.add(name=value.name or "")
+    wanted = [output for output in made if output.name]
+    for output in wanted:
+        proto.graph.output.add(name=output.name or "")
     try:
-        result: Array = run(make_session(proto, optimization="none", threads=1), None, {})[0]
+        results = run(make_session(proto, optimization="none", threads=1), None, {})
     except ModelError:
-        return None
-    return result
+        return
+    for output, result in zip(wanted, results, strict=True):
+        output.meta[_KNOWN] = result

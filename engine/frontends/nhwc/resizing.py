@@ -12,6 +12,9 @@ from engine.frontends.nhwc.shaping import pick
 from engine.frontends.nhwc.tensors import Place, Tensor, checked_size
 from engine.ort import make_session, run
 
+# No picture comes near; where each of its rows is taken from is listed.
+_LONGEST_SIDE = 1 << 16
+
 
 def resize(
     x: Tensor,
@@ -23,7 +26,7 @@ def resize(
     half_pixel_centers: bool = False,
 ) -> Tensor:
     """[N, H, W, C] with another height and width; `kind` 'linear' or 'nearest'. Raises ModelError."""
-    if x.rank != 4 or len(size) != 2 or min(size) < 1:
+    if x.rank != 4 or len(size) != 2 or min(size) < 1 or max(*size, *x.shape[1:3]) > _LONGEST_SIDE:
         raise place.error(f"resizes {list(x.shape)} to {list(size)}")
     checked_size((x.shape[0], *size, x.shape[3]), place)
     if align_corners and half_pixel_centers:

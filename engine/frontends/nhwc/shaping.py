@@ -21,6 +21,7 @@ from engine.frontends.nhwc.tensors import (
 )
 
 _OPEN = 2**31 - 1
+_LONGEST_MIRRORED = 1 << 22
 
 
 def reshape(x: Tensor, place: Place, shape: Sequence[int]) -> Tensor:
@@ -269,6 +270,8 @@ def pad(
 
 def _mirrored(x: Tensor, place: Place, pads: Sequence[tuple[int, int]]) -> Tensor:
     chosen = [axis for axis, pair in enumerate(pads) if any(pair)]
+    if any(x.shape[axis] > _LONGEST_MIRRORED for axis in chosen):
+        raise place.error(f"mirrors {list(pads)} elements of {list(x.shape)}")
     result = x
     for number, axis in enumerate(chosen):
         index = np.pad(np.arange(x.shape[axis]), pads[axis], mode="symmetric")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.frontends.tflite.conversion import Op, Refusal, operator
 
-_MOST_ROUNDS = 512
+_MOST_ROUNDS = 256
 
 
 @operator("IF", "Identity", "IfOptions")

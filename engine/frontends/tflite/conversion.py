@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ from engine.graph.query import Array
 
 _DEEPEST = 16
 # Enough for any real model with its loops written out; what a small file can ask for is without bound.
-_MOST_OPERATORS = 1 << 16
+_MOST_INLINED = 1 << 13
+_LARGEST_STATE = 1 << 24
 # With these a layer is one step together with the activation behind it; see engine.graph.layers.
 _FUSING = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "ADD", "CONV_3D"}
 
@@ -77,7 +79,7 @@ class Conversion:
         self.lost: set[int] = set()
         self.known: dict[int, Tensor] = {}
         self.imaginary: dict[int, Tensor] = {}
-        self.budget = [_MOST_OPERATORS]
+        self.budget = [_MOST_INLINED]
 
     def place(self, index: int, source: str = "") -> Place:
         """Where the tensor of that number goes."""
@@ -94,6 +96,8 @@ class Conversion:
         info = self.subgraph.tensors[index]
         place = self.place(index)
         if info.variable:  # what a model remembers from run to run starts at zero
+            if math.prod(info.shape) > _LARGEST_STATE:
+                raise ModelError(f"tensor {info.name!r} has the shape {list(info.shape)}", where=self.maker.where)
             return Tensor.constant(np.zeros(info.shape, np.float32), place)
         stored = info.stored
         if stored is None and 0 in info.shape and info.dtype not in OTHER_TYPES.values():
@@ -125,9 +129,11 @@ class Conversion:
     def run(self, wanted: Sequence[int]) -> None:
         """Write what makes the tensors `wanted` into the graph."""
         operators = self.needed(wanted)
-        self.budget[0] -= len(operators)
+        if self.depth:
+            self.budget[0] -= 1 + len(operators)
         if self.budget[0] < 0:
-            raise ModelError(f"has more than {_MOST_OPERATORS} operators", where=self.maker.where)
+            what = f"calls graphs of more than {_MOST_INLINED} operators in all"
+            raise ModelError(what, where=self.maker.where, hint="export the model without loops")
         for info in operators:
             self._convert(info)
 
