@@ -153,6 +153,91 @@ def test_connected_layers(tmp_path: Path, pooled: bool) -> None:
     assert_as_opencv(tmp_path, layers, numbers(5), numbers(5 * 3 * (16 if pooled else 64), 1))
 
 
+@st.composite
+def networks(draw: st.DrawFn) -> tuple[list[Layer], list[Array]]:
+    """Layers that read any of those before them, for an image of 4 channels and 8x8 points."""
+    layers: list[Layer] = []
+    parts: list[Array] = []
+    shapes: list[Size] = []
+    shape: Size = (4, 8, 8)
+
+    def add(kind: str, made: Size, **options: object) -> None:
+        nonlocal shape
+        layers.append((kind, options))
+        shapes.append(made)
+        shape = made
+
+    for _ in range(draw(st.integers(3, 10))):
+        number = len(layers)
+        channels, height, width = shape
+        kinds = ["convolutional", "convolutional", "maxpool", "upsample"]
+        if number:
+            kinds += ["route", "group", "shortcut", "dropout", "reorg", "squeeze"]
+        kind = draw(st.sampled_from(kinds))
+        alike = [index for index, other in enumerate(shapes) if other[1:] == shape[1:]]
+        relative = draw(st.booleans())
+        if kind == "convolutional":
+            filters, size, stride = (
+                draw(st.sampled_from((2, 4, 8))),
+                draw(st.sampled_from((1, 3))),
+                draw(st.integers(1, 2)),
+            )
+            batch = draw(st.booleans())
+            parts += [normalized(filters, number) if batch else numbers(filters, number)]
+            parts += [numbers(filters * channels * size * size, number + 50)]
+            lengths = ((length - 1) // stride + 1 for length in (height, width))
+            options = {"batch_normalize": 1} if batch else {}
+            kinds = ["linear", "leaky", "relu", "logistic", "mish", "swish"]
+            options = {**options, "filters": filters, "size": size, "stride": stride, "pad": 1}
+            add(kind, (filters, *lengths), **options, activation=draw(st.sampled_from(kinds)))  # type: ignore[arg-type]
+        elif kind == "maxpool":
+            size, stride = draw(st.integers(2, 3)), draw(st.integers(1, 2))
+            add(kind, (channels, (height - 1) // stride + 1, (width - 1) // stride + 1), size=size, stride=stride)
+        elif kind == "upsample" and height <= 8:
+            add(kind, (channels, height * 2, width * 2), stride=2)
+        elif kind == "route":
+            chosen = draw(st.lists(st.sampled_from(alike), min_size=1, max_size=3, unique=True))
+            total = sum(shapes[index][0] for index in chosen)
+            text = ",".join(str(index - number if relative else index) for index in chosen)
+            add(kind, (total, *shape[1:]), layers=text)
+        elif kind == "group" and channels % 2 == 0:
+            group = draw(st.integers(0, 1))
+            add("route", (channels // 2, *shape[1:]), layers=-1, groups=2, group_id=group)
+        elif kind == "shortcut":
+            index = draw(st.sampled_from(alike))
+            add(
+                kind,
+                shape,
+                **{"from": index - number if relative else index},
+                activation=draw(st.sampled_from(("linear", "leaky"))),
+            )
+        elif kind == "reorg" and channels % 4 == 0 and height % 2 == 0:
+            add(kind, (channels * 4, height // 2, width // 2), stride=2)
+        elif kind == "squeeze":
+            add("avgpool", (channels, 1, 1))
+            add("scale_channels", (channels, height, width), **{"from": -2})
+        else:
+            add("dropout" if number else "maxpool", shape, **({} if number else {"size": 1, "stride": 1}))
+    return layers, parts
+
+
+@needs_darknet
+@quickly
+@given(networks())
+def test_networks(tmp_path: Path, made: tuple[list[Layer], list[Array]]) -> None:
+    layers, parts = made
+    assert_as_opencv(tmp_path, layers, *parts, size=(4, 8, 8))
+
+
+@needs_darknet
+@pytest.mark.slow
+@thoroughly
+@given(networks())
+def test_many_networks(tmp_path: Path, made: tuple[list[Layer], list[Array]]) -> None:
+    layers, parts = made
+    assert_as_opencv(tmp_path, layers, *parts, size=(4, 8, 8))
+
+
 def single(folder: Path, layer: Layer, *parts: Array, size: Size = (3, 8, 8)) -> Array:
     (found,) = run(loaded(folder, [layer], *parts, size=size), image(size))
     return found
