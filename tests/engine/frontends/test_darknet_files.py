@@ -189,10 +189,10 @@ NET = "[net]\nwidth=8\nheight=8\nchannels=3\n"
 )
 def test_hostile_cfgs_end_in_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
     files = write(tmp_path, text, weights(*PARTS))
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises((ModelError, FileError), match=r"net\.cfg|net\.weights"):
         load(*files)
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", bytes(15), bytes(16), b"\xff" * 20, b"\xff" * 4000])
@@ -203,9 +203,9 @@ def test_weights_that_are_none(tmp_path: Path, data: bytes) -> None:
 
 def test_as_many_layers_as_may_be_load_in_time(tmp_path: Path) -> None:
     layers: list[Layer] = [("maxpool", {"size": 1}), *[("shortcut", {"from": -1})] * 3998]
-    begun = time.monotonic()
+    begun = time.process_time()
     loaded(tmp_path, layers)
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def test_operators_are_listed() -> None:
