@@ -63,7 +63,7 @@ def load(
 
 def operators() -> dict[str, tuple[str, ...]]:
     """What is read: sections as `[type]`, activations by name; and the ONNX operators that each becomes."""
-    found = {f"[{name}]": becomes for name, becomes in BECOMES.items()}
+    found = dict(BECOMES)
     found.update({f"[{name}]": () for name in ("net", "network", *_HEADS)})
     found.update({f"activation={name}": becomes for name, (_, becomes) in ACTIVATIONS.items()})
     return dict(sorted(found.items()))

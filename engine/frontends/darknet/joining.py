@@ -9,7 +9,7 @@ from engine.frontends.darknet.cfg import Section
 from engine.frontends.darknet.network import Network, section
 
 
-@section("route", becomes=("Concat", "Slice"))
+@section("route", becomes=("Concat",), variants={"groups": ("Slice", "Concat")})
 def route(net: Network, at: Section) -> ir.Value:
     """Channels of several layers, of each the part `group_id` of `groups`."""
     groups, group = at.positive("groups", 1), at.whole("group_id")
@@ -34,7 +34,7 @@ def _channels(net: Network, at: Section, value: ir.Value, first: int, end: int) 
     return net.node("Slice", [value, *bounds], at, "channels")
 
 
-@section("shortcut", becomes=("Add", "Slice", "Pad"))
+@section("shortcut", becomes=("Add",), variants={"of unequal channels": ("Slice", "Pad", "Add")})
 def shortcut(net: Network, at: Section) -> ir.Value:
     """The sum of the layer before and others; of those as many channels count as the layer before has."""
     if at.text("weights_type", "none") != "none":
@@ -99,7 +99,12 @@ def nothing(net: Network, at: Section) -> ir.Value:
     return net.current
 
 
-@section("softmax", "soft", becomes=("Softmax", "Reshape", "Mul"))
+@section(
+    "softmax",
+    "soft",
+    becomes=("Softmax",),
+    variants={"groups": ("Reshape", "Softmax"), "temperature": ("Mul", "Softmax")},
+)
 def softmax(net: Network, at: Section) -> ir.Value:
     """Over all numbers of each group, or with `spatial` over the channels of each point."""
     if "tree" in at.options:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import onnx_ir as ir
@@ -20,19 +20,22 @@ HANDLERS: dict[str, Handler] = {}
 """By section type."""
 
 BECOMES: dict[str, tuple[str, ...]] = {}
-"""By section type, the ONNX operators that it becomes, but for its activation."""
+"""By section type, with a word about what changes it where it does, the ONNX operators besides its activation."""
 
 BATCH_NORMALIZATION_EPSILON = 1e-6
 """What is added to a variance under the root. Darknet's forks differ: the first adds 1e-6 to the root, later ones 1e-5
 under it, and OpenCV, which most people run such networks with, 1e-6 under it. Only variances below 0.01 show it."""
 
 
-def section(*types: str, becomes: tuple[str, ...] = ()) -> Callable[[Handler], Handler]:
-    """Let the function read sections of these types."""
+def section(
+    *types: str, becomes: tuple[str, ...] = (), variants: Mapping[str, tuple[str, ...]] | None = None
+) -> Callable[[Handler], Handler]:
+    """Let the function read sections of these types; `variants` become other operators than `becomes`."""
 
     def register(handler: Handler) -> Handler:
         HANDLERS.update(dict.fromkeys(types, handler))
-        BECOMES.update(dict.fromkeys(types, becomes))
+        for detail, operators in {"": becomes, **(variants or {})}.items():
+            BECOMES.update({f"[{name}]{detail and ' '}{detail}": operators for name in types})
         return handler
 
     return register

@@ -12,7 +12,7 @@ _LARGEST_WINDOW = 1 << 14
 """Longer than any image is; what is longer is a slip or an attack."""
 
 
-@section("maxpool", "max", becomes=("MaxPool", "Reshape", "ReduceMax"))
+@section("maxpool", "max", becomes=("MaxPool",), variants={"maxpool_depth": ("Reshape", "ReduceMax")})
 def maxpool(net: Network, at: Section) -> ir.Value:
     """The largest number of each window; points outside do not count."""
     net.refuse_options(at, "antialiasing", "maxpool_zero_nonmax")
@@ -79,7 +79,7 @@ def average(net: Network, at: Section) -> ir.Value:
     return net.node("GlobalAveragePool", [net.image()], at, "pool")
 
 
-@section("reorg", "reorg_old", becomes=("Reshape", "SpaceToDepth", "DepthToSpace"))
+@section("reorg", "reorg_old", becomes=("Reshape", "SpaceToDepth"), variants={"reverse": ("DepthToSpace",)})
 def reorg(net: Network, at: Section) -> ir.Value:
     """Blocks of stride x stride points become channels, in the order of Darknet's first version: as if the image had
     a stride-th of its channels, and stride times the points each way."""
@@ -100,7 +100,7 @@ def reorg(net: Network, at: Section) -> ir.Value:
     return net.node("Reshape", [net.node("SpaceToDepth", [spread], at, "depth", blocksize=stride), deep], at, "deep")
 
 
-@section("reorg3d", becomes=("SpaceToDepth", "DepthToSpace"))
+@section("reorg3d", becomes=("SpaceToDepth",), variants={"reverse": ("DepthToSpace",)})
 def reorg3d(net: Network, at: Section) -> ir.Value:
     """Blocks of stride x stride points become channels."""
     image = net.image()
@@ -123,7 +123,7 @@ def _reorganized(net: Network, at: Section, image: ir.Value) -> tuple[int, int]:
     return stride, stride * stride
 
 
-@section("upsample", becomes=("Resize", "Mul"))
+@section("upsample", becomes=("Resize",), variants={"scale": ("Resize", "Mul")})
 def upsample(net: Network, at: Section) -> ir.Value:
     """Every point becomes stride x stride, times `scale`."""
     image, stride = net.image(), at.whole("stride", 2)
