@@ -140,7 +140,7 @@ def _fill(call: Call) -> Value:
     return nhwc.broadcast_to(call.tensor(1), call.place, call.integers(0))
 
 
-@operator("Gather", "GatherV2", "ResourceGather", becomes=("Add", "Gather", "Reshape", "Transpose"))
+@operator("Gather", "GatherV2", "ResourceGather", becomes=("Add", "Cast", "Gather", "Reshape", "Transpose"))
 def _gather(call: Call) -> Value:
     x, indices = call.tensor(0), call.tensor(1)
     axis = call.integer(2) if len(call.inputs) > 2 else 0
@@ -156,7 +156,7 @@ def _gather_each(call: Call) -> Value:
     return Tensor.of(call.place.node("GatherND", [call.tensor(0).plain(), indices]), call.place)
 
 
-@operator("OneHot", becomes="OneHot")
+@operator("OneHot", becomes=("Cast", "OneHot"))
 def _one_hot(call: Call) -> Value:
     return nhwc.one_hot(
         call.tensor(0),

@@ -143,7 +143,12 @@ def _pool(call: Call) -> Value:
     return in_last(call, x, lambda x, place: nhwc.pool(x, place, kind, kernel=windows, strides=steps, padding=padding))
 
 
-@operator("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", becomes=("BatchNormalization", "ReduceMean"))
+@operator(
+    "FusedBatchNorm",
+    "FusedBatchNormV2",
+    "FusedBatchNormV3",
+    becomes=("Add", "BatchNormalization", "Div", "Mul", "ReduceMean", "Sqrt", "Sub"),
+)
 def _batch_normalization(call: Call) -> Value:
     scale, offset, mean, variance = (call.tensor(index) for index in range(1, 5))
     epsilon = call.node.number("epsilon", 0.0001)

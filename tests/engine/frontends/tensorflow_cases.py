@@ -168,6 +168,7 @@ def _windows() -> Iterator[tuple[str, Build]]:
         ),
     )
     yield "Conv1D", lambda g: g.tf.nn.conv1d(g.x(1, 12, 3), g.c(3, 3, 4), 2, "SAME")
+    yield "Conv1D/dilated", lambda g: g.tf.nn.conv1d(g.x(1, 15, 3), g.c(3, 3, 4), 1, "SAME", dilations=2) + g.c(4)
     yield "BiasAdd", lambda g: g.op.BiasAdd(value=g.x(2, 3, 4, 5), bias=g.c(5))
     yield "BiasAdd/NCHW", lambda g: g.op.BiasAdd(value=g.x(2, 3, 4, 5), bias=g.c(3), data_format="NCHW")
     for version in ("FusedBatchNorm", "FusedBatchNormV3"):

@@ -9,9 +9,18 @@ import pytest
 import tensorflow_references
 
 from engine.frontends import tensorflow
+from engine.frontends.tensorflow.schema import CLASSES
 from engine.graph.execution import run_float
 
+OPERATORS = tensorflow.operators()
 REFERENCES = {reference.name: reference for reference in tensorflow_references.read()}
+
+
+def told(graph: bytes) -> set[str]:
+    """The ONNX operators that the list of operators tells for those of a graph."""
+    definition = CLASSES["GraphDef"].FromString(graph)
+    nodes = [*definition.node, *(node for made in definition.library.function for node in made.node_def)]
+    return {op_type for node in nodes for op_type in OPERATORS[node.op]}
 
 
 @pytest.mark.parametrize("name", [name for name in REFERENCES if not name.startswith("trained_quantized/")])
@@ -22,6 +31,7 @@ def test_the_graph_computes_what_tensorflow_computes(name: str, tmp_path: Path) 
     names = list(reference.inputs)
     model = tensorflow.load(path, names, [reference.inputs[key].shape for key in names], ["output"])
     assert [value.name for value in model.graph.outputs] == ["output"]
+    assert {node.op_type for node in model.graph} <= {"Identity", "Reshape", "Transpose"} | told(reference.graph)
     feeds = {}
     for value in model.graph.inputs:
         assert value.dtype is not None
@@ -33,3 +43,17 @@ def test_the_graph_computes_what_tensorflow_computes(name: str, tmp_path: Path) 
     else:
         assert found.dtype == reference.output.dtype
         np.testing.assert_array_equal(found, reference.output)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("dilated_by_batch", ["Transpose", "Conv", "Add", "Clip", "Transpose"]),
+        ("Conv1D/dilated", ["Reshape", "Transpose", "Conv", "Reshape", "Add", "Transpose"]),
+        ("Relu6", ["Clip"]),
+    ],
+)
+def test_a_graph_becomes_no_more_nodes_than_it_needs(name: str, expected: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "frozen.pb"
+    path.write_bytes(REFERENCES[name].graph)
+    assert [node.op_type for node in tensorflow.load(path).graph] == expected
