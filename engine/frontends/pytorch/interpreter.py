@@ -59,6 +59,12 @@ _CONSTANT_ONLY = {
     "quantized::conv1d_prepack",
     "quantized::conv2d_prepack",
 }
+# Constants that are quantized so keep their grid.
+_NEVER_FOLDED = {
+    "aten::fake_quantize_per_tensor_affine",
+    "aten::fake_quantize_per_channel_affine",
+    "aten::fused_moving_avg_obs_fake_quant",
+}
 _FACTORIES = {"arange", "zeros", "ones", "full", "empty", "linspace", "eye", "scalar_tensor", "logspace"}
 _FACTORIES |= {"hann_window", "hamming_window", "tril_indices", "triu_indices"}
 _WHAT_IS_KEPT = {"aten::detach", "aten::clone", "aten::contiguous", "aten::to", "aten::alias", "aten::t"}
@@ -132,7 +138,7 @@ class Interpreter:
         return [Unknown()] * len(step.outputs)
 
     def _spoil(self, step: Step, inputs: list[Any]) -> None:
-        """What a node writes to that was not translated is not known any more; where it writes to a list, nothing is."""
+        """What a node writes to that was not translated is not known any more; of a list, nothing is."""
         if step.kind in plain.MUTATING or step.kind == "prim::RaiseException":
             self.lost = True
         target = inputs[0] if find(step.kind)[1] or (step.kind.endswith("_") and inputs) else None
@@ -191,7 +197,7 @@ class Interpreter:
         raise Spoiled()
 
     def _is_constant(self, step: Step, tensors: list[Tensor], known: bool) -> bool:
-        if step.kind.startswith("quantized::") and step.kind not in _CONSTANT_ONLY:
+        if (step.kind.startswith("quantized::") or step.kind in _NEVER_FOLDED) and step.kind not in _CONSTANT_ONLY:
             return False
         if not tensors:
             return step.kind.partition("::")[2] in _FACTORIES or step.kind in _CONSTANT_ONLY or not known

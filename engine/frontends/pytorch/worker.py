@@ -60,10 +60,19 @@ def main(folder: str) -> None:
     except SURPRISES as error:
         text = " ".join(str(error).split())[:500]
         what = f"cannot be loaded: {type(error).__name__}: {text}"
-        _write(paths.error, {"type": "ModelError", "what": what, "where": request["path"], "hint": ""})
+        _write(paths.error, {"type": "ModelError", "what": what, "where": request["path"], "hint": _hint(str(error))})
     sys.stdout.flush()
     # Nothing is left to tidy up, and torch takes its time.
     os._exit(0)
+
+
+def _hint(text: str) -> str:
+    """What to do about an error of torch, where that is known."""
+    if any(name in text.lower() for name in ("xnnpack", "vulkan", "metal", "prepacked")):
+        return "it was optimized for a phone with what this torch was built without: export it without that"
+    if "torchvision" in text:
+        return "cut operators of torchvision off before exporting"
+    return ""
 
 
 def _parts(error: EngineError) -> dict[str, str]:

@@ -84,17 +84,22 @@ def test_another_process_translates_with_the_size_of_the_trace(trace: Path) -> N
     assert [node.name for node in model.graph] == ["0", "1/relu"]
 
 
+@pytest.mark.slow
 def test_inner_tensors_can_be_inputs_and_outputs(trace: Path) -> None:
     model = load(trace, [[1, 4, 6, 7]], inputs=["0"])
     assert [node.op_type for node in model.graph] == ["Relu"]
     assert [value.name for value in model.graph.inputs] == ["0"]
 
 
-def test_errors_of_the_other_process_are_told(script: Path, tmp_path: Path) -> None:
+def test_errors_of_the_other_process_are_told(script: Path) -> None:
+    with pytest.raises(UnsupportedOperator, match="3 channels"):
+        load(script, [[1, 5, 8, 8]])
+
+
+@pytest.mark.slow
+def test_sizes_are_asked_for(script: Path) -> None:
     with pytest.raises(ConfigError, match="input_size_list"):
         load(script)
-    with pytest.raises(ModelError, match="3 channels"):
-        load(script, [[1, 5, 8, 8]])
 
 
 def test_cancelling_ends_the_other_process(script: Path) -> None:
@@ -114,7 +119,7 @@ def test_cancelling_ends_the_other_process(script: Path) -> None:
 def test_a_crash_of_the_other_process_is_an_error(script: Path, monkeypatch: pytest.MonkeyPatch, ending: int) -> None:
     crash = f"import os; os.kill(os.getpid(), {-ending})" if ending < 0 else f"import sys; sys.exit({ending})"
     monkeypatch.setattr(loading, "command", lambda arguments: [sys.executable, "-c", crash])
-    with pytest.raises(ModelError, match="torch (was ended by SIG|ended with exit code 3)"):
+    with pytest.raises(ModelError, match=r"torch (was ended by SIG|ended with exit code 3)"):
         load(script, [[1, 3, 8, 8]])
 
 
@@ -145,7 +150,7 @@ def test_other_files_are_told_without_unpickling(tmp_path: Path) -> None:
         archive.check(path)
     with tarfile.open(path, "w") as stream:
         stream.addfile(tarfile.TarInfo("sys_info"), io.BytesIO())
-    with pytest.raises(ModelError, match="before 0.4"):
+    with pytest.raises(ModelError, match=r"before 0\.4"):
         archive.check(path)
     with pytest.raises(ModelError, match="bytecode without"):
         archive.check(_zipped(path, {"net/bytecode.pkl": b"x", "net/data.pkl": b"x"}))
@@ -169,7 +174,7 @@ def test_damaged_files_are_refused_before_torch_sees_them(trace: Path, tmp_path:
     data, draw = trace.read_bytes(), random.Random(1)
     path = tmp_path / "damaged.pt"
     refused = 0
-    for _ in range(300):
+    for _ in range(120):
         damaged = bytearray(data)
         for _ in range(draw.choice([1, 3, 20])):
             damaged[draw.randrange(len(damaged))] = draw.randrange(256)
@@ -178,7 +183,7 @@ def test_damaged_files_are_refused_before_torch_sees_them(trace: Path, tmp_path:
             archive.check(path)
         except EngineError:
             refused += 1
-    assert refused > 250
+    assert refused > 100
 
 
 def _changed(path: Path, target: Path, change: dict[str, tuple[bytes, bytes]]) -> Path:
@@ -220,7 +225,7 @@ def test_a_loop_without_end_is_refused(trace: Path, tmp_path: Path) -> None:
     loop = b"i = 0\n    while i >= 0:\n      i = torch.add(i, 1)\n    return torch.mul(argument_1, i)"
     changed = _changed(trace, tmp_path / "loop.pt", {".py": (b"return torch.relu(argument_1)", loop)})
     start = time.monotonic()
-    with pytest.raises(ModelError, match="loops more than|cannot be loaded"):
+    with pytest.raises(ModelError, match=r"loops more than|cannot be loaded"):
         load(changed, [[1, 3, 8, 9]])
     assert time.monotonic() - start < 60
 

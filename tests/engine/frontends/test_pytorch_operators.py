@@ -53,17 +53,21 @@ ELEMENTWISE: dict[str, Callable[[Any], Any]] = {
     "shapes": lambda x: [
         x.view(7, -1), x.reshape(-1), torch.flatten(x), x.unflatten(0, (5, 1)), x.t(), x.T, x.mT, x.unsqueeze(-2),
         x[:1].squeeze(), x[:1].squeeze(0), x[:1].expand(3, -1), x.repeat(2, 1, 3), x.tile(2), x.movedim(0, 1),
-        x.repeat_interleave(2, 1), x.permute(1, 0), x.roll((1, -2), (0, 1)), x.roll(3), x.flip(0, 1), x.view_as(x.t()),
+        x.repeat_interleave(2, 1),
+        x.permute(1, 0), x.roll((1, -2), (0, 1)), x.roll(3), x.flip(0, 1),
+        x.view_as(x.t()),
         torch.broadcast_tensors(x, x[:1])[1], x.unfold(1, 3, 2),
     ],
     "joins and parts": lambda x: [
         torch.cat([x, x[:, :2]], 1), torch.stack([x, x * 2], -1), torch.hstack([x, x]), torch.vstack([x, x]),
-        torch.dstack([x, x]), x.split(2, 1), x.split([1, 6], 1), x.chunk(3, 1), x.unbind(0), torch.tensor_split(x, 3, 1),
+        torch.dstack([x, x]), x.split(2, 1), x.split([1, 6], 1), x.chunk(3, 1), x.unbind(0),
+        torch.tensor_split(x, 3, 1),
         x.narrow(1, 2, 3), x[:, -2], x[1:-1, ::2], x[..., None, 1], torch.meshgrid(x[0, :2], x[1, :3], indexing="ij"),
     ],
     "places": lambda x: [
         x[:, [0, 3, 3]], x[[0, 3], [1, 2]], x.index_select(0, torch.tensor([1, 0])), x[:, torch.arange(7) > 3],
-        x.gather(1, torch.tensor([[0, 1], [2, 3]])), torch.take_along_dim(x, torch.tensor([[1], [0], [2], [0], [6]]), 1),
+        x.gather(1, torch.tensor([[0, 1], [2, 3]])),
+        torch.take_along_dim(x, torch.tensor([[1], [0], [2], [0], [6]]), 1),
         x.scatter(0, torch.tensor([[1, 2]]), 2.0), x.scatter_add(1, torch.tensor([[0, 0]]), x),
     ],
     "reductions": lambda x: [
@@ -163,7 +167,7 @@ def test_einstein_sums_become_products(equation: str, shapes: list[tuple[int, ..
     check_traced(lambda *inputs: torch.einsum(equation, *inputs), *tensors)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(st.data())
 def test_convolutions(data: st.DataObject) -> None:
     groups = data.draw(st.sampled_from([1, 2, 3]))
@@ -179,7 +183,7 @@ def test_convolutions(data: st.DataObject) -> None:
     check_traced(layer, floats(*IMAGE), tolerance=2e-5)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(st.data())
 def test_poolings(data: st.DataObject) -> None:
     kernel = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
@@ -193,7 +197,7 @@ def test_poolings(data: st.DataObject) -> None:
     check_traced(layer, floats(*IMAGE))
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(st.data())
 def test_resizing(data: st.DataObject) -> None:
     mode = data.draw(st.sampled_from(["nearest", "bilinear", "bicubic", "nearest-exact"]))
