@@ -12,6 +12,7 @@ import onnx_ir.passes.common as common_passes
 from engine.errors import ModelError
 from engine.frontends import onnx_file, onnx_operators, onnx_opset, onnx_types
 from engine.frontends.finishing import SURPRISES, finish
+from engine.frontends.reading import CORRUPT
 from engine.graph import cutting, folding
 from engine.graph.describe import mark_opset
 from engine.graph.provenance import label, mark_source
@@ -93,6 +94,8 @@ def _prepare(model: ir.Model, where: str) -> None:
     common_passes.RemoveInitializersFromInputsPass()(model)
     mark_source(graph)
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    for value in graph.initializers.values():
+        _check_content(value, where)  # those of the file were looked at, those of Constant nodes were not
     defined = {v for node in graph for v in node.outputs} | set(graph.inputs) | set(graph.initializers.values())
     for node in graph:
         for value in node.inputs:
@@ -109,3 +112,12 @@ def _prepare(model: ir.Model, where: str) -> None:
     for value in graph.inputs:
         if value.dtype is None or not isinstance(value.type, ir.TensorType):
             raise ModelError(f"input {value.name!r} is not a tensor", where=where, hint="cut it off with `inputs`")
+
+
+def _check_content(value: ir.Value, where: str) -> None:
+    """Raise ModelError for a constant whose content does not fill its shape, or is of another type."""
+    try:
+        if value.const_value is not None:
+            value.const_value.numpy()
+    except SURPRISES as error:
+        raise ModelError(f"the constant {value.name!r} cannot be read: {error}", where=where, hint=CORRUPT) from error

@@ -126,7 +126,7 @@ def require_static(model: ir.Model) -> None:
 def _settle_ranks(node: ir.Node, names: Names) -> None:
     """Let a Range whose bounds are known read scalars, and what takes lists of axes or amounts read lists.
 
-    Exporters give lists of one for scalars and scalars for lists; at run time both are accepted.
+    Exporters give lists of one for scalars and scalars for lists, damaged files tables; a run accepts all of them.
     """
     if node.domain not in ("", "ai.onnx"):
         return
@@ -134,9 +134,10 @@ def _settle_ranks(node: ir.Node, names: Names) -> None:
     for index in range(len(node.inputs)) if scalar else _LISTS.get(node.op_type, ()):
         value = node.inputs[index] if index < len(node.inputs) else None
         array = constant(value)
-        if value is not None and array is not None and array.shape == ((1,) if scalar else ()):
-            other = names.constant(f"{value.name}_reshaped", array.reshape(() if scalar else (1,)))
-            node.replace_input_with(index, other)
+        if value is None or array is None or (array.shape != (1,) if scalar else array.ndim == 1):
+            continue
+        other = names.constant(f"{value.name}_reshaped", array.reshape(() if scalar else -1))
+        node.replace_input_with(index, other)
 
 
 def _fold_shape(graph: ir.Graph, node: ir.Node, names: Names) -> bool:

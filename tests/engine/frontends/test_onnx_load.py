@@ -316,6 +316,15 @@ def test_a_node_that_does_not_fit_is_named(body: str, message: str, tmp_path: Pa
     assert message in str(caught.value) and "model.onnx" in caught.value.where
 
 
+def test_the_content_of_a_constant_node_must_fill_its_shape(tmp_path: Path) -> None:
+    proto = model(IMAGE, "c = Constant <value_float = 1.0> ()\ny = Add (x, c)")
+    broken = helper.make_tensor("value", TensorProto.FLOAT, [1], [1.0])
+    broken.dims[0] = 3
+    proto.graph.node[0].attribute[0].CopyFrom(helper.make_attribute("value", broken))
+    with pytest.raises(ModelError, match="the constant 'c' cannot be read"):
+        load(save(proto, tmp_path))
+
+
 def test_inputs_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
     proto = model(IMAGE, "y = Relu (x)")
     proto.graph.input[0].type.CopyFrom(helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, [1])))

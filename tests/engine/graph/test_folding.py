@@ -202,11 +202,12 @@ def test_bounds_of_a_range_may_be_lists_of_one() -> None:
     assert operators(model) == ["Add"]
 
 
-def test_axes_may_be_scalars() -> None:
+@pytest.mark.parametrize("axis", [0, [[0]]])
+def test_axes_may_be_other_than_lists(axis: object) -> None:
     body = (
         "u = Unsqueeze (x, axis)\nm = ReduceMean (u, axis)\ns = Squeeze (m, axis)\nq = Squeeze (s, axis)\ny = Abs (q)"
     )
-    model = unfolded(IMAGE, body, {"axis": np.array(0, np.int64)})
+    model = unfolded(IMAGE, body, {"axis": np.array(axis, np.int64)})
     folding.fold(model)
     assert static_shape(model.graph.outputs[0]) == (3, 4, 5)
     assert {constant(node.inputs[1]).shape for node in model.graph if len(node.inputs) > 1} == {(1,)}  # type: ignore[union-attr]
