@@ -98,8 +98,8 @@ def decode(proto: Any, where: str) -> Array:
     count = _count(dims, where)
     stored, field = _STORED[number]
     dtype = np.dtype(stored)
-    if proto.tensor_content:
-        content = proto.tensor_content
+    content = proto.tensor_content
+    if content:
         if len(content) != count * dtype.itemsize:
             raise ModelError(
                 f"its constant of shape {dims} has {len(content)} bytes", where=where, hint="is it corrupt?"
@@ -110,6 +110,13 @@ def decode(proto: Any, where: str) -> Array:
     if number == BFLOAT16:
         flat = (flat.astype(np.uint32) << 16).view(np.float32)
     return flat.reshape(dims).astype(_NUMPY[number], copy=False)
+
+
+def stored_elements(proto: Any, array: Array) -> int:
+    """How many elements of the array of a TensorProto the file itself holds."""
+    if proto.HasField("tensor_content"):
+        return int(array.size)
+    return max(len(getattr(proto, field)) for _, field in _STORED.values())
 
 
 def _count(dims: Sequence[int], where: str) -> int:

@@ -11,7 +11,7 @@ from engine.errors import ModelError
 from engine.frontends.making import GraphMaker
 from engine.frontends.nhwc import Place, Tensor
 from engine.frontends.reading import CORRUPT
-from engine.frontends.tensorflow.constants import decode
+from engine.frontends.tensorflow.constants import decode, stored_elements
 from engine.frontends.tensorflow.evaluation import FORMULAS, evaluate
 from engine.frontends.tensorflow.frames import Frames
 from engine.frontends.tensorflow.nodes import ARGUMENT, Body, Node, Reference, function_body
@@ -231,7 +231,7 @@ class Interpreter:
         """The array of a Const node."""
         proto = node.proto.attr["value"].tensor
         array = decode(proto, f"{self.where}: {node.name}")
-        stored = len(proto.tensor_content) // max(array.itemsize, 1)
+        stored = stored_elements(proto, array)
         self._stored += stored
         self._computed_more(node, array.size - stored)
         return array

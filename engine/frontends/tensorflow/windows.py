@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import onnx_ir as ir
 
 from engine.frontends import nhwc
 from engine.frontends.nhwc import Padding, Tensor
@@ -226,9 +227,11 @@ def _batch_to_space(call: Call) -> Value:
     return nhwc.batch_to_space(call.tensor(0), call.place, block=block, crops=crops)
 
 
-@operator("ResizeBilinear", "ResizeNearestNeighbor", becomes=("Gather", "Resize"))
+@operator("ResizeBilinear", "ResizeNearestNeighbor", becomes=("Cast", "Gather", "Resize"))
 def _resize(call: Call) -> Value:
     x, size = call.tensor(0), call.integers(1)
+    if call.node.op == "ResizeBilinear" and x.dtype != ir.DataType.FLOAT:
+        x = nhwc.cast(x, call.place.within("real"), ir.DataType.FLOAT)
     if x.rank == 4 and list(x.shape[1:3]) == size:
         return identity(x, call.place)
     return nhwc.resize(
