@@ -172,7 +172,7 @@ def _broadcast_to(op: Op) -> None:
     op.set(nhwc.broadcast_to(op.input(0), op.place(), op.numbers(1)))
 
 
-@operator("ONE_HOT", "OneHot", "OneHotOptions")
+@operator("ONE_HOT", "Cast OneHot", "OneHotOptions")
 def _one_hot(op: Op) -> None:
     on, off = op.input(2), op.input(3)
     op.set(nhwc.one_hot(op.input(0), op.place(), depth=op.number(1), on=on, off=off, axis=op.options.axis))

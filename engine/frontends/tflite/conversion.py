@@ -50,7 +50,7 @@ def operator(
 
     def register(function: Callable[[Op], None]) -> Callable[[Op], None]:
         for kind in kinds.split():
-            HANDLERS[kind] = Handler(function, options, tuple(becomes.split()))
+            HANDLERS[kind] = Handler(function, options, tuple(sorted(becomes.split())))
         return function
 
     return register
@@ -111,6 +111,8 @@ class Conversion:
             )
         if info.quantized and info.grid is not None:
             return Tensor.constant(real_values(stored, info.grid), place, info.grid)
+        if info.dtype in ("float16", "float64"):
+            stored = stored.astype(np.float32)
         return Tensor.constant(stored, place)
 
     def needed(self, wanted: Sequence[int]) -> list[OperatorInfo]:

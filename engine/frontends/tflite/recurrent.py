@@ -18,6 +18,7 @@ log = logging.getLogger("engine")
 
 _GATES = "ifco"
 _MOST_STEPS = 128
+_STEPS = "Add Clip Concat Gather Gemm LayerNormalization Mul Sigmoid Sub Tanh"
 _SATURATED = 8.0
 
 
@@ -154,7 +155,7 @@ def _onnx_lstm(
 
 @operator(
     "UNIDIRECTIONAL_SEQUENCE_LSTM",
-    "LSTM Reshape Transpose Gemm Add Mul Sigmoid Tanh",
+    "LSTM Reshape Transpose " + _STEPS,
     "UnidirectionalSequenceLSTMOptions",
 )
 def _sequence_lstm(op: Op) -> None:
@@ -179,7 +180,7 @@ def _sequence_lstm(op: Op) -> None:
     op.set(_sequence(place, y, op.options.time_major))
 
 
-@operator("LSTM", "Gemm Add Mul Sigmoid Tanh", "LSTMOptions")
+@operator("LSTM", "Reshape " + _STEPS, "LSTMOptions")
 def _lstm(op: Op) -> None:
     """One step; its last output is the state of the outputs, those before it are within."""
     if op.options.kernel_type == 1:

@@ -14,7 +14,7 @@ from engine.frontends import tflite
 from tests.engine.frontends.tflite_models import O, T, build, check, const
 
 few = settings(
-    max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -226,6 +226,54 @@ def test_gathering_and_scattering_at_points(tmp_path: Path) -> None:
     ]
     ops = [O("GATHER_ND", ["x", "i"], ["g"], "GatherNdOptions"), O("SCATTER_ND", ["i", "g", "shape"], ["s"])]
     check(tensors, ops, ["x"], ["g", "s"], tmp_path)
+
+
+def test_uneven_parts_and_reversed_sequences(tmp_path: Path) -> None:
+    tensors = [
+        T("x", (2, 5, 3)),
+        const("sizes", [1, -1, 2], "int32"),
+        const("axis", 1, "int32"),
+        *(T(f"p{n}", (2, n, 3)) for n in (1, 2)),
+        T("q2", (2, 2, 3)),
+        const("lengths", [2, 4], "int32"),
+        T("r", (2, 5, 3)),
+    ]
+    ops = [
+        O("SPLIT_V", ["x", "sizes", "axis"], ["p1", "p2", "q2"], "SplitVOptions", {"numSplits": 3}),
+        O("REVERSE_SEQUENCE", ["x", "lengths"], ["r"], "ReverseSequenceOptions", {"seqDim": 1, "batchDim": 0}),
+    ]
+    check(tensors, ops, ["x"], ["p1", "p2", "q2", "r"], tmp_path)
+
+
+@pytest.mark.parametrize("start", [0, 2, 9])
+def test_a_part_that_is_replaced(start: int, tmp_path: Path) -> None:
+    tensors = [T("x", (2, 5)), T("part", (2, 2)), const("at", [0, start], "int32"), T("y", (2, 5))]
+    op = O("DYNAMIC_UPDATE_SLICE", ["x", "part", "at"], ["y"])
+    check(tensors, [op], ["x", "part"], ["y"], tmp_path)
+
+
+def test_ranges_ranks_and_broadcast_shapes(tmp_path: Path) -> None:
+    tensors = [
+        T("x", (2, 1, 4)),
+        *(const(name, value, "int32") for name, value in (("start", 1), ("end", 9), ("by", 2))),
+        T("range", (4,), "int32"),
+        T("real", (4,)),
+        T("sum", (2, 1, 4)),
+        T("rank", (), "int32"),
+        T("shape", (3,), "int32"),
+        const("other", [3, 1], "int32"),
+        T("both", (3,), "int32"),
+        T("wide", (2, 3, 4)),
+    ]
+    ops = [
+        O("RANGE", ["start", "end", "by"], ["range"], "RangeOptions"),
+        O("CAST", ["range"], ["real"], "CastOptions", {"inDataType": 2, "outDataType": 0}),
+        O("ADD", ["x", "real"], ["sum"], "AddOptions"),
+        O("SHAPE", ["x"], ["shape"], "ShapeOptions", {"outType": 2}),
+        O("BROADCAST_ARGS", ["shape", "other"], ["both"]),
+        O("BROADCAST_TO", ["sum", "both"], ["wide"], version=2),
+    ]
+    check(tensors, ops, ["x"], ["wide"], tmp_path)
 
 
 def test_a_network_has_transposes_at_its_edges_only(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def _survives(seeds: range, folder: Path) -> None:
 
 
 def test_mutated_files_end_in_an_error_or_a_model(tmp_path: Path) -> None:
-    _survives(range(100), tmp_path)
+    _survives(range(60), tmp_path)
 
 
 @pytest.mark.slow

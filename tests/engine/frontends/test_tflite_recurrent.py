@@ -88,6 +88,26 @@ def test_an_lstm_of_integer_weights(tmp_path: Path) -> None:
     check(tensors, [op], ["x"], ["y"], tmp_path, close=5e-2)  # its kernels also round what they multiply
 
 
+def test_one_step_of_an_lstm(tmp_path: Path) -> None:
+    tensors, op = _lstm(peepholes=True, projection=3)
+    tensors = [t for t in tensors if t.name not in ("x", "y")]
+    tensors += [T("x", (BATCH, SIZE)), T("y", (BATCH, 3)), *(T(f"scratch{k}", (BATCH, 4 * CELLS)) for k in range(1))]
+    one = O("LSTM", op.inputs, ["y"], "LSTMOptions", {"fusedActivationFunction": 4, "cellClip": 0.5})
+    check([*tensors], [one], ["x"], ["y"], tmp_path)
+
+
+def test_a_branch_that_a_constant_decides(tmp_path: Path) -> None:
+    def branch(kind: str) -> tuple[Any, ...]:
+        return [T("a", (4,)), T("b", (4,))], [O(kind, ["a"], ["b"])], ["a"], ["b"]
+
+    for value, want in ((True, np.abs), (False, np.negative)):
+        tensors = [T("x", (4,)), const("which", np.array([value])), T("y", (4,))]
+        op = O("IF", ["which", "x"], ["y"], "IfOptions", {"thenSubgraphIndex": 1, "elseSubgraphIndex": 2})
+        data = build(tensors, [op], ["x"], ["y"], more=[branch("ABS"), branch("NEG")])
+        x = np.array([1.0, -2.0, 3.0, -4.0], np.float32)
+        np.testing.assert_array_equal(ours(data, {"x": x}, tmp_path)[0], want(x))
+
+
 def _rnn() -> list[T]:
     rng = np.random.default_rng(5)
     return [

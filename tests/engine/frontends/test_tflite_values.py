@@ -196,3 +196,15 @@ def test_many_sums_powers_and_angles(tmp_path: Path) -> None:
         O("ATAN2", ["a", "b"], ["t"], "ATan2Options"),
     ]
     check(tensors, ops, ["a", "b"], ["s", "p", "t"], tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["REDUCE_ANY", "REDUCE_ALL"])
+def test_reductions_of_truths(kind: str, tmp_path: Path) -> None:
+    tensors = [T("x", (3, 2), "bool"), const("axes", [1], "int32"), T("y", (3,), "bool")]
+    check(tensors, [O(kind, ["x", "axes"], ["y"], "ReducerOptions")], ["x"], ["y"], tmp_path)
+
+
+def test_logic(tmp_path: Path) -> None:
+    tensors = [T(name, (3, 4), "bool") for name in ("a", "b", "and", "or", "not")]
+    ops = [O("LOGICAL_AND", ["a", "b"], ["and"]), O("LOGICAL_OR", ["a", "b"], ["or"]), O("LOGICAL_NOT", ["a"], ["not"])]
+    check(tensors, ops, ["a", "b"], ["and", "or", "not"], tmp_path)

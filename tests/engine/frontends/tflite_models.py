@@ -210,6 +210,11 @@ def check(
     file.write_bytes(data)
     model = tflite.load(file)
     assert [v.name for v in model.graph.outputs] == list(outputs)
+    listed = {name for op in operators for name in tflite.operators()[op.kind]}
+    if any(op.options.get("fusedActivationFunction") for op in operators):
+        listed |= {"Clip", "Relu", "Tanh"}
+    if not more:
+        assert {node.op_type for node in model.graph} <= listed | {"Transpose", "Reshape", "Identity"}
     known = {v.name: feeds[v.name] for v in model.graph.inputs}
     results = run_float(model, known)
     found = list(results.values()) if isinstance(results, dict) else list(results)
