@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,20 @@ from hypothesis import strategies as st
 
 from engine.frontends import tflite
 from engine.graph.given import given as given_parameters
-from tests.engine.frontends.tflite_models import O, T, build, check_steps, const
+from tests.engine.frontends.tflite_models import (
+    O,
+    T,
+    build,
+    check,
+    check_steps,
+    const,
+    litert,
+    ours,
+    random_for,
+    real,
+    schema,
+    simulated,
+)
 
 few = settings(
     max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -169,8 +183,6 @@ def test_a_float_model_around_integers_is_called_with_real_values(tmp_path: Path
     assert [v.name for v in (*model.graph.inputs, *model.graph.outputs)] == ["x", "y"]
     x = np.random.default_rng(0).uniform(-5, 5, SHAPE).astype(np.float32)
     tensors[-1] = T("y", SHAPE)
-    from tests.engine.frontends.tflite_models import litert, simulated
-
     data = file.read_bytes()
     want, got = litert(data, {"x": x})[0], simulated(data, {"x": x}, tmp_path)[0]
     assert np.abs(want - got).max() < 0.05 * 1.5
@@ -197,17 +209,80 @@ def test_half_precision_weights_become_floats(tmp_path: Path) -> None:
         O("DEQUANTIZE", ["h"], ["w"], "DequantizeOptions"),
         O("CONV_2D", ["x", "w", "b"], ["y"], "Conv2DOptions", {"strideH": 1, "strideW": 1}),
     ]
-    from tests.engine.frontends.tflite_models import check
-
     check(tensors, ops, ["x"], ["y"], tmp_path)
+
+
+def _levels(whole: np.ndarray, block: int) -> tuple[Any, np.ndarray]:
+    """A matrix as a sparse list of blocks of `block` columns: which rows have which blocks, then the blocks' values."""
+    rows, columns = whole.shape[0], whole.shape[1] // block
+    blocks = whole.reshape(rows, columns, block)
+    there = np.argwhere(np.abs(blocks).sum(axis=2) > 0)
+    segments = np.searchsorted(there[:, 0], np.arange(rows + 1))
+    dense, sparse, within = (schema.DimensionMetadataT() for _ in range(3))
+    dense.format, dense.denseSize = 0, rows
+    sparse.format = 1
+    sparse.arraySegmentsType, sparse.arrayIndicesType = 1, 3
+    sparse.arraySegments, sparse.arrayIndices = schema.Int32VectorT(), schema.Uint8VectorT()
+    sparse.arraySegments.values, sparse.arrayIndices.values = segments.tolist(), there[:, 1].tolist()
+    within.format, within.denseSize = 0, block
+    found = schema.SparsityParametersT()
+    found.traversalOrder, found.blockMap, found.dimMetadata = [0, 1, 2], [1], [dense, sparse, within]
+    return found, np.stack([blocks[row, column] for row, column in there])
+
+
+def test_sparse_weights_are_unpacked(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    whole = np.repeat(rng.integers(0, 2, (6, 2)), 4, axis=1) * rng.uniform(-1, 1, (6, 8))
+    sparsity, values = _levels(whole.astype(np.float32), 4)
+    tensors = [
+        T("x", (2, 8)),
+        T("s", (6, 8), data=values, sparsity=sparsity),
+        T("w", (6, 8)),
+        T("y", (2, 6)),
+        const("b", np.zeros(6)),
+    ]
+    ops = [
+        O("DENSIFY", ["s"], ["w"], "DensifyOptions"),
+        O("FULLY_CONNECTED", ["x", "w", "b"], ["y"], "FullyConnectedOptions"),
+    ]
+    check(tensors, ops, ["x"], ["y"], tmp_path)
+
+
+def test_fake_quantization_becomes_parameters(tmp_path: Path) -> None:
+    tensors = [T("x", (2, 8)), T("y", (2, 8)), T("z", (2, 8))]
+    ops = [
+        O("FAKE_QUANT", ["x"], ["y"], "FakeQuantOptions", {"min": -1.0, "max": 1.55, "numBits": 8}),
+        O("NEG", ["y"], ["z"]),
+    ]
+    file = tmp_path / "model.tflite"
+    file.write_bytes(build(tensors, ops, ["x"], ["z"]))
+    made = next(n.outputs[0] for n in tflite.load(file).graph if n.outputs[0].name == "y")
+    found = given_parameters(made)
+    assert found is not None
+    assert found.scale == pytest.approx((0.01,)) and found.zero_point == (-28,)
+
+
+@pytest.mark.parametrize("padding", [1, 2])
+def test_the_transpose_convolution_of_mediapipe(padding: int, tmp_path: Path) -> None:
+    """Its options are of its own making; what it computes is what the standard's operator does, with a bias."""
+    rng = np.random.default_rng(0)
+    size = (1, 8, 6, 3) if padding == 1 else (1, 9, 7, 3)
+    weights, bias = rng.uniform(-1, 1, (3, 3, 3, 4)).astype(np.float32), rng.uniform(-1, 1, 3).astype(np.float32)
+    tensors = [T("x", (1, 4, 3, 4)), const("w", weights), const("b", bias), const("s", size, "int32"), T("y", size)]
+    custom = O("CUSTOM", ["x", "w", "b"], ["y"], custom="Convolution2DTransposeBias")
+    custom.custom_options = struct.pack("<3i", padding, 2, 2)
+    options = {"padding": padding - 1, "strideH": 2, "strideW": 2}
+    standard = O("TRANSPOSE_CONV", ["s", "w", "x", "b"], ["y"], "TransposeConvOptions", options)
+    x = rng.uniform(-1, 1, (1, 4, 3, 4)).astype(np.float32)
+    want = litert(build(tensors, [standard], ["x"], ["y"]), {"x": x})[0]
+    got = ours(build(tensors, [custom], ["x"], ["y"]), {"x": x}, tmp_path)[0]
+    np.testing.assert_allclose(got, want, atol=1e-4)
 
 
 def test_a_cast_sees_the_stored_integers(tmp_path: Path) -> None:
     tensors = [T("x", (2, 30), **_grid("uint8")), T("y", (2, 30))]
     op = O("CAST", ["x"], ["y"], "CastOptions", {"inDataType": 3, "outDataType": 0})
     data = build(tensors, [op], ["x"], ["y"])
-    from tests.engine.frontends.tflite_models import litert, ours, random_for, real
-
     x = random_for(tensors[0])
     got = ours(data, {"x": real(x, tensors[0])}, tmp_path)[0]
     np.testing.assert_allclose(got, litert(data, {"x": x})[0], atol=1e-3)

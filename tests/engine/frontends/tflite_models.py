@@ -47,6 +47,7 @@ class T:
     axis: int = 0
     variable: bool = False
     signature: Sequence[int] | None = None
+    sparsity: Any = None
 
 
 def const(name: str, array: Any, dtype: str = "", **more: Any) -> T:
@@ -67,6 +68,7 @@ class O:  # noqa: E742
     table: str = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     custom: str = ""
+    custom_options: bytes = b""
     intermediates: Sequence[str] = ()
     version: int = 1
 
@@ -115,6 +117,7 @@ def _subgraph(model: Any, codes: Any, tensors: Any, operators: Any, inputs: Any,
         made.inputs = [number[n] for n in op.inputs]
         made.outputs = [number[n] for n in op.outputs]
         made.intermediates = [number[n] for n in op.intermediates] or None
+        made.customOptions = np.frombuffer(op.custom_options, np.uint8) if op.custom_options else None
         if op.table:
             made.builtinOptionsType = getattr(schema.BuiltinOptions, op.table)
             made.builtinOptions = getattr(schema, f"{op.table}T")()
@@ -130,6 +133,7 @@ def _tensor(model: Any, t: T) -> Any:
     made.name, made.shape, made.type, made.buffer = t.name, list(t.shape), _TYPES[t.dtype], 0
     made.isVariable = t.variable
     made.hasRank = True
+    made.sparsity = t.sparsity
     if t.signature is not None:
         made.shapeSignature = list(t.signature)
     if t.data is not None:
