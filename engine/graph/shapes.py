@@ -38,6 +38,14 @@ _RUNTIME_TYPES = {
 }
 
 
+# Standard operators of N,C,... and their inputs that have a number a channel of the result, which nothing else checks.
+_PER_CHANNEL = {
+    "InstanceNormalization": (1, 2),
+    "Conv": (2,),
+    "ConvTranspose": (2,),
+}
+
+
 def infer_shapes(model: ir.Model) -> None:
     """Infer types and shapes anew from the graph inputs, in place; what cannot be inferred has shape None.
 
@@ -77,6 +85,8 @@ class Inference:
             _check(node, value)
         if node.op_type == "Reshape" and node.inputs[0] is not None:
             _check_elements(node, node.inputs[0], node.outputs[0])
+        if node.op_type in _PER_CHANNEL and node.domain in _STANDARD:
+            _check_channels(node, node.outputs[0])
 
     def _schema(self, node: ir.Node) -> onnx.defs.OpSchema | None:
         domain = "" if node.domain in _STANDARD else node.domain
@@ -209,3 +219,17 @@ def _check_elements(node: ir.Node, source: ir.Value, result: ir.Value) -> None:
             where=label(node),
             hint="do the input sizes fit the model?",
         )
+
+
+def _check_channels(node: ir.Node, result: ir.Value) -> None:
+    """A number a channel, neither more nor fewer."""
+    if result.shape is None or not result.shape.is_static() or len(result.shape) < 2:
+        return
+    channels = static_shape(result)[1]
+    for value in [node.inputs[place] for place in _PER_CHANNEL[node.op_type] if place < len(node.inputs)]:
+        if value is None or value.shape is None or not value.shape.is_static():
+            continue
+        if static_shape(value) != (channels,):
+            raise ModelError(
+                f"{value.name!r} has the shape {list(static_shape(value))} for {channels} channels", where=label(node)
+            )

@@ -308,6 +308,7 @@ def test_a_tensor_made_twice_is_refused(body: str, tmp_path: Path) -> None:
         ("y = Reshape (x, shape)", "Reshape_y"),
         ("y = Add (x, w)", "Add_y"),
         ("y = MatMul (x, w)", "MatMul_y"),
+        ("y = Conv (x, w, five)", "Conv_y: 'five' has the shape [5] for 4 channels"),
     ],
 )
 def test_a_node_that_does_not_fit_is_named(body: str, message: str, tmp_path: Path) -> None:
