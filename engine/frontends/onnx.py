@@ -94,8 +94,8 @@ def _prepare(model: ir.Model, where: str) -> None:
     common_passes.RemoveInitializersFromInputsPass()(model)
     mark_source(graph)
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    for value in graph.initializers.values():
-        _check_content(value, where)  # those of the file were looked at, those of Constant nodes were not
+    for held in graph.initializers.values():
+        _check_content(held, where)  # those of the file were looked at, those of Constant nodes were not
     defined = {v for node in graph for v in node.outputs} | set(graph.inputs) | set(graph.initializers.values())
     for node in graph:
         for value in node.inputs:
