@@ -56,8 +56,10 @@ def transpose(x: Tensor, place: Place, order: Sequence[int]) -> Tensor:
     if x.array is not None and x.is_constant and x.grid is None:
         return Tensor.constant(x.array.transpose(order), place)
     if order == list(to_plain(x.rank)) and x.rank > 2 and not x.has_first:
-        # What comes as NCHW and is turned to NHWC has the channels first already.
-        return Tensor(place, first=place.node("Identity", [x.plain()]))
+        # What comes as NCHW and is turned to NHWC has the channels first already. A node in between would be a layer of
+        # its own where the tensor has quantization parameters.
+        value = x.plain()
+        return Tensor.of_first(value if x.grid is not None else place.node("Identity", [value]), place)
     if order == list(to_first(x.rank)) and x.rank > 2 and x.has_first:
         return Tensor.of(place.node("Identity", [x.first()]), place)
     moving = [axis for axis in order if x.shape[axis] != 1]

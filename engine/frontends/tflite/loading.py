@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from engine.frontends.tflite.network import Network, TensorInfo, read
 from engine.frontends.tflite.schema import OTHER_TYPES
 from engine.graph.shapes import LARGEST_TENSOR
 from engine.progress import Progress
+
+log = logging.getLogger("engine")
 
 _KINDS = (arranging, control, recurrent, spectra, values, windows)  # importing them fills the table of operators
 
@@ -87,7 +90,11 @@ def _load(
     grids.spread(model)
     progress.step("fold", 2, 4)
     keep = [graph.tensors[number].name for number in started] if inputs is not None else ()
+    own = [value.name for value in model.graph.inputs]
     finish(model, where, keep_inputs=keep)
+    unread = [name for name in own if name not in {value.name for value in model.graph.inputs}]
+    if unread and inputs is None and outputs is None:
+        log.warning("%s: inputs that no output depends on are left out: %s", where, ", ".join(map(str, unread)))
     progress.step("check", 4, 4)
     return model
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from engine.frontends import nhwc
 from engine.frontends.nhwc import Place, Tensor
 from engine.frontends.tflite.conversion import Op, Refusal, operator
+from engine.graph.given import GivenParameters
 
 _FLOAT = ir.DataType.FLOAT
 
@@ -221,7 +222,14 @@ def _quantize(op: Op) -> None:
     x, info = op.input(0), op.output_info()
     if not info.quantized or x.dtype != _FLOAT:
         raise Refusal(f"makes {info.dtype}")
-    op.set(nhwc.unary(x, op.place(), "Identity"))
+    if x.grid is not None and info.grid is not None and _signed(x.grid) == _signed(info.grid):
+        op.set(x)  # the same real values, as of uint8 that becomes int8
+    else:
+        op.set(nhwc.unary(x, op.place(), "Identity"))
+
+
+def _signed(grid: nhwc.Grid) -> GivenParameters:
+    return GivenParameters.of(grid.dtype, grid.scale, grid.zero_point, grid.axis)
 
 
 @operator("DENSIFY", "Constant")

@@ -188,6 +188,20 @@ def test_a_float_model_around_integers_is_called_with_real_values(tmp_path: Path
     assert np.abs(want - got).max() < 0.05 * 1.5
 
 
+def test_unsigned_ends_of_a_signed_model_cost_no_layer(tmp_path: Path) -> None:
+    inner, outer = _grid("int8", 0.05, -10), _grid("uint8", 0.05, -10)
+    tensors = [T("x", SHAPE, **outer), T("a", SHAPE, **inner), T("b", SHAPE, **inner), T("y", SHAPE, **outer)]
+    ops = [
+        O("QUANTIZE", ["x"], ["a"], "QuantizeOptions"),
+        O("RELU", ["a"], ["b"]),
+        O("QUANTIZE", ["b"], ["y"], "QuantizeOptions"),
+    ]
+    check_steps(tensors, ops, ["x"], ["y"], tmp_path)
+    graph = tflite.load(tmp_path / "model.tflite").graph
+    assert [node.op_type for node in graph] == ["Relu"]
+    assert [v.name for v in (*graph.inputs, *graph.outputs)] == ["x", "y"]
+
+
 def test_weights_of_a_dynamic_range_model_are_real_values_with_their_grid(tmp_path: Path) -> None:
     w = np.random.default_rng(0).integers(-127, 128, (6, 8)).astype(np.int8)
     tensors = [T("x", (2, 8)), T("w", (6, 8), "int8", w, scale=0.01), const("b", np.zeros(6)), T("y", (2, 6))]
