@@ -59,8 +59,10 @@ _CONSTANT_ONLY = {
     "quantized::conv1d_prepack",
     "quantized::conv2d_prepack",
 }
-# Constants that are quantized so keep their grid.
+# Constants that are quantized so keep their grid, and no other processor is asked for.
 _NEVER_FOLDED = {
+    "aten::cuda",
+    "aten::cpu",
     "aten::fake_quantize_per_tensor_affine",
     "aten::fake_quantize_per_channel_affine",
     "aten::fused_moving_avg_obs_fake_quant",
@@ -215,6 +217,9 @@ class Interpreter:
                 raise Refused(f"makes a constant of {elements:g} elements")
         if name == "empty":
             return Tensor(eager.torch().zeros(sizes, dtype=_dtype(step, values)))
+        # A model may have been traced on another processor.
+        cpu = eager.torch().device("cpu")
+        values = [cpu if isinstance(value, type(cpu)) else value for value in values]
         if in_place and isinstance(values[0], eager.torch().Tensor):
             values[0] = values[0].clone()  # other names keep what they have; `assign` tells those that share it
         label = inputs[0].label if inputs and isinstance(inputs[0], Tensor) and step.kind in _WHAT_IS_KEPT else ""

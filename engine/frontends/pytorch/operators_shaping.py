@@ -15,7 +15,7 @@ from engine.frontends.pytorch.values import Refused, Tensor
 _MOST_PARTS = 4096
 
 
-@operator("contiguous", "clone", "alias", "lift_fresh", "lift", "cpu", "positive", becomes="", view=False)
+@operator("contiguous", "clone", "alias", "lift_fresh", "lift", "cpu", "cuda", "positive", becomes="", view=False)
 @operator("resolve_conj", "resolve_neg", "conj", "pin_memory", "expand_copy", becomes="")
 def _copy(t: Translation, a: Arguments) -> Tensor:
     x = a.tensor("self")

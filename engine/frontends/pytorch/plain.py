@@ -111,6 +111,11 @@ def _key(value: Any) -> Any:
     return value.content.item() if isinstance(value, Tensor) and value.is_constant else value
 
 
+def _delete(step: Step, inputs: list[Any]) -> list[Any]:
+    del inputs[0][_key(inputs[1])]
+    return [None] * len(step.outputs)
+
+
 def _in_place(method: str) -> Callable[[Step, list[Any]], list[Any]]:
     def call(step: Step, inputs: list[Any]) -> list[Any]:
         result = getattr(inputs[0], method)(*inputs[1:])
@@ -143,7 +148,12 @@ _STRUCTURE: dict[str, Callable[[Step, list[Any]], list[Any]]] = {
     "prim::ListUnpack": _unpack,
     "prim::TupleUnpack": _unpack,
     "prim::TupleIndex": lambda step, a: [a[0] if isinstance(a[0], Unknown) else a[0][a[1]]],
+    "prim::TupleSlice": lambda step, a: [a[0][step.constant]],
     "prim::RaiseException": _raise,
+    "prim::Enter": lambda step, a: [a[0]],
+    "prim::Exit": lambda step, a: [None] * len(step.outputs),
+    "aten::set_grad_enabled": lambda step, a: [None] * len(step.outputs),
+    "aten::Delete": _delete,
     "prim::Uninitialized": lambda step, a: [Unknown("is not set")],
     "prim::unchecked_cast": lambda step, a: [a[0]],
     "prim::unchecked_unwrap_optional": lambda step, a: [a[0]],
@@ -169,6 +179,8 @@ _STRUCTURE: dict[str, Callable[[Step, list[Any]], list[Any]]] = {
     "aten::values": lambda step, a: [list(a[0].values())],
     "aten::items": lambda step, a: [list(a[0].items())],
     "aten::get": lambda step, a: [a[0].get(_key(a[1]), a[2] if len(a) > 2 else None)],
+    "aten::setdefault": lambda step, a: [a[0].setdefault(_key(a[1]), a[2])],
+    "aten::sorted": lambda step, a: [sorted(a[0])],
     "aten::copy": lambda step, a: [a[0].copy()],
     "aten::list": lambda step, a: [list(a[0])],
     "aten::dict": lambda step, a: [dict(a[0]) if a else {}],
@@ -299,6 +311,7 @@ _ABOUT_TENSORS: dict[str, Callable[..., Any]] = {
     "prim::device": lambda x: eager.torch().device("cpu"),
     "prim::requires_grad": lambda x: False,
     "prim::is_cuda": lambda x: False,
+    "prim::is_cpu": lambda x: True,
     "prim::is_quantized": lambda x: x.grid is not None or (x.is_constant and x.content.is_quantized),
     "prim::is_mkldnn": lambda x: False,
     "prim::is_meta": lambda x: False,
@@ -358,6 +371,14 @@ _NUMBERS: dict[str, Callable[..., Any]] = {
     "aten::mod": python.mod,
     "aten::divmod": divmod,
     "aten::neg": python.neg,
+    "aten::__range_length": lambda start, end, by: len(range(start, end, by)),
+    "aten::__derive_index": lambda index, start, by: start + index * by,
+    "aten::__round_to_zero_floordiv": lambda a, b: int(a / b),
+    "aten::join": lambda a, b: _checked(a.join(b)),
+    "aten::split": lambda a, b=None, most=-1: a.split(b, most),
+    "aten::replace": lambda a, b, c, most=-1: _checked(a.replace(b, c, most)),
+    "aten::isdigit": lambda a: a.isdigit(),
+    "prim::StringIndex": lambda a, b: a[b],
     "aten::pow": _bounded_power,
     "aten::abs": abs,
     "prim::abs": abs,

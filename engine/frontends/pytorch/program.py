@@ -54,6 +54,7 @@ class Block:
 def read_graph(graph: Any) -> Block:
     """The graph with all calls of functions and modules put in their place."""
     graph = graph.copy()
+    torch()._C._jit_pass_inline_fork_wait(graph)
     torch()._C._jit_pass_inline(graph)
     return Block(graph)
 
@@ -77,10 +78,17 @@ def _step(node: Any, depth: int) -> Step:
         scope=_scope(node.getModuleHierarchy()) if told else "",
         place=_place(node.sourceRange()) if told else "",
         attribute=attribute,
-        constant=outputs[0].toIValue() if kind == "prim::Constant" and not attribute else None,
+        constant=_constant(node, kind, attribute),
         type=str(outputs[0].type()) if kind == "prim::CreateObject" else "",
         blocks=tuple(Block(inner, depth + 1) for inner in node.blocks()),
     )
+
+
+def _constant(node: Any, kind: str, attribute: str) -> Any:
+    """The value of a constant; the ends of a part of a tuple."""
+    if kind == "prim::TupleSlice":
+        return slice(node.i("beg"), node.i("end"))
+    return node.output().toIValue() if kind == "prim::Constant" and not attribute else None
 
 
 @functools.lru_cache(maxsize=4096)

@@ -18,6 +18,21 @@ from engine.graph.shapes import LARGEST_TENSOR
 LARGEST_MADE = 1 << 24
 """Elements of a constant that is larger than what the file holds of it, as an expanded one."""
 _MOST_NODES = 50_000
+# What may be done with whole numbers before something is looked up with them.
+_ON_INDICES = {
+    "Add",
+    "Clip",
+    "Concat",
+    "Expand",
+    "Gather",
+    "Identity",
+    "Mul",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Sub",
+    "Transpose",
+}
 _INTEGERS = (ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.INT16, ir.DataType.INT32, ir.DataType.INT64)
 
 Operand = Tensor | Array | Sequence[int] | None
@@ -115,9 +130,12 @@ class Translation:
     def as_indices(self, tensor: Tensor) -> Tensor:
         """The tensor as whole numbers that count elements. Raises WantsIntegers for an input that was taken for one of
         real numbers, which a model file does not tell."""
-        content = tensor.content
-        if isinstance(content, ir.Value) and content.is_graph_input() and tensor.is_float:
-            raise WantsIntegers(content.name)
+        origin = tensor.content if tensor.is_float else None
+        while isinstance(origin, ir.Value):
+            if origin.is_graph_input():
+                raise WantsIntegers(origin.name)
+            producer = origin.producer()
+            origin = producer.inputs[0] if producer is not None and producer.op_type in _ON_INDICES else None
         return tensor if tensor.dtype == ir.DataType.INT64 else self.cast(tensor, ir.DataType.INT64)
 
     def scalar(self, number: float, like: ir.DataType = ir.DataType.FLOAT) -> Tensor:
