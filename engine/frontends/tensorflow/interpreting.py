@@ -90,7 +90,7 @@ class Interpreter:
         """The values of these tensors. Raises ModelError."""
         for name, _ in targets:
             self._settle(scope, name)
-        return [self._value(scope, reference) for reference in targets]
+        return [self.value(scope, reference) for reference in targets]
 
     def call(self, name: str, arguments: Sequence[Value], place: Place, depth: int) -> list[Value]:
         """The results of a function of the library, as if its nodes stood here. Raises ModelError."""
@@ -151,7 +151,8 @@ class Interpreter:
             return [name for name, _ in node.inputs if scope.body.nodes[name].op != "NextIteration"]
         return [name for name, _ in node.inputs]
 
-    def _value(self, scope: Scope, reference: Reference) -> Value:
+    def value(self, scope: Scope, reference: Reference) -> Value:
+        """The value of a tensor whose node has been evaluated. Raises ModelError for an output that is not there."""
         name, index = reference
         values = scope.home(name).values[name]
         if index >= len(values):
@@ -178,7 +179,7 @@ class Interpreter:
             raise place.error("is in a loop that is not whole", CORRUPT)
         if node.op == "Exit":
             return self._exit(scope, node)
-        inputs = tuple(self._value(scope, reference) for reference in node.inputs)
+        inputs = tuple(self.value(scope, reference) for reference in node.inputs)
         function = OPERATORS.get(node.op)
         if function is None and node.op in self.library:
             if any(isinstance(value, Dead) for value in inputs):
@@ -203,7 +204,7 @@ class Interpreter:
             if self._again > _MOST_MADE_AGAIN:
                 raise place.error(f"its loops make more than {_MOST_MADE_AGAIN} nodes", "cut the loops off")
         try:
-            made = function(Call(node, inputs, place, self, scope.depth))
+            made = function(Call(node, inputs, place, self, scope))
         except (LookupError, TypeError, ValueError) as error:
             raise place.error(f"{node.op} does not fit its inputs: {error}", CORRUPT) from error
         except Refused as refusal:
@@ -253,7 +254,7 @@ class Interpreter:
         place = Place(self.maker, scope.prefix + node.name)
         if scope.depth >= _DEEPEST:
             raise place.error("loops nest too deeply", CORRUPT)
-        state = {merge: self._value(scope, self._entering(scope, enter)) for merge, enter in frame.merges.items()}
+        state = {merge: self.value(scope, self._entering(scope, enter)) for merge, enter in frame.merges.items()}
         if any(isinstance(value, Unknown) for value in state.values()):
             return [UNKNOWN]
         if any(isinstance(value, Dead) for value in state.values()):

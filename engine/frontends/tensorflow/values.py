@@ -14,7 +14,7 @@ from engine.frontends.tensorflow.nodes import Node
 from engine.graph.query import Array
 
 if TYPE_CHECKING:
-    from engine.frontends.tensorflow.interpreting import Interpreter
+    from engine.frontends.tensorflow.interpreting import Interpreter, Scope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Call:
     inputs: tuple[Value, ...]
     place: Place
     interpreter: Interpreter
-    depth: int = 0
+    scope: Scope
 
     def tensor(self, index: int) -> Tensor:
         """An input. Raises ModelError where it is no tensor, or not there."""

@@ -152,7 +152,25 @@ def test_all_that_is_not_supported_is_told_at_once(tmp_path: Path) -> None:
     assert all(text in str(caught.value) for text in ("Bessel (one)", "BlockLSTM (two)", "FFT (three)"))
 
 
-def test_loops_and_branches_that_data_decides_are_refused(tmp_path: Path) -> None:
+def test_a_branch_that_data_decides_is_selected_from_both(tmp_path: Path) -> None:
+    g = graph()
+    placeholder(g, "x", (1, 4))
+    placeholder(g, "training", (), "bool")
+    add(g, "Switch", "switch", ["x", "training"])
+    add(g, "Relu", "off", ["switch"])
+    add(g, "Neg", "on", ["switch:1"])
+    add(g, "Merge", "merged", ["on", "off"])
+    add(g, "If", "if", ["training", "merged"], then_branch=Function("then"), else_branch=Function("else"))
+    add(g, "Identity", "y", ["if"])
+    add(function(g, "then", ["a"], {"r": "double:z:0"}), "AddV2", "double", ["a", "a"])
+    add(function(g, "else", ["a"], {"r": "root:y:0"}), "Sqrt", "root", ["a"])
+    model = tensorflow.load(save(g, tmp_path), ["x", "training"], [[1, 4], []])
+    x = np.array([[1, -4, 9, 0]], np.float32)
+    assert run_float(model, {"x": x, "training": np.array(True)})[0].tolist() == (-2 * x).tolist()
+    assert run_float(model, {"x": x, "training": np.array(False)})[0].tolist() == [[1, 0, 3, 0]]
+
+
+def test_loops_that_data_decides_are_refused(tmp_path: Path) -> None:
     g = graph()
     placeholder(g, "x", (1, 4))
     placeholder(g, "count", (), "int32")
