@@ -21,7 +21,7 @@ from engine.graph.query import Array
 from engine.progress import Progress
 
 _MOST_COMPUTED = 1 << 24
-_MOST_STEPS = 200_000
+_MOST_STEPS = 100_000
 _MOST_MADE_AGAIN = 10_000
 _DEEPEST = 40
 MOST_ROUNDS = 1000
@@ -202,7 +202,7 @@ class Interpreter:
         if again:
             self._again += 1
             if self._again > _MOST_MADE_AGAIN:
-                raise place.error(f"its loops make more than {_MOST_MADE_AGAIN} nodes", "cut the loops off")
+                raise place.error(f"its loops and calls make more than {_MOST_MADE_AGAIN} nodes", "cut them off")
         try:
             made = function(Call(node, inputs, place, self, scope))
         except (LookupError, TypeError, ValueError) as error:
