@@ -73,8 +73,8 @@ def l2_normalization(x: Tensor, place: Place, *, axis: int = -1, epsilon: float 
     first = prefers_first([x])
     value = x.get(first)
     axes = place.constant(np.array([1 if first and axis in (-1, x.rank - 1) else axis % x.rank], np.int64), "axes")
-    squares = place.inner("Mul", [value, value], "squares")
-    total = place.inner("ReduceSum", [squares, axes], "total", keepdims=1)
-    bounded = place.inner("Max", [total, place.constant(np.float32(epsilon), "epsilon")], "bounded")
-    length = place.inner("Sqrt", [bounded], "length")
+    # One node, so that no sum of squares has to fit into half precision.
+    length = place.inner("ReduceL2", [value, axes], "length", keepdims=1)
+    smallest = place.constant(np.float32(np.sqrt(epsilon)), "smallest")
+    length = place.inner("Max", [length, smallest], "bounded")
     return in_layout(place.node("Div", [value, length]), first, place)

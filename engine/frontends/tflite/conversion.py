@@ -124,6 +124,8 @@ class Conversion:
             index = waiting.pop()
             number = makers.get(index, -1)
             if index not in self.known and number >= 0 and number not in chosen:
+                if self.subgraph.operators[number].kind == "VAR_HANDLE":
+                    continue  # names a variable; what reads it finds its content
                 chosen.add(number)
                 waiting += [i for i in self.subgraph.operators[number].inputs if i >= 0]
         return [self.subgraph.operators[number] for number in sorted(chosen)]
@@ -171,14 +173,9 @@ class Conversion:
         return [inner.tensor(index) for index in graphs[number].outputs]
 
 
-_REMEMBERING = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
-
-
 def _hint(info: OperatorInfo) -> str:
     if info.custom == "TFLite_Detection_PostProcess":
         return "name the tensors that TFLite_Detection_PostProcess reads as `outputs`, and run it on the host"
-    if info.kind in _REMEMBERING:
-        return "export a model that takes and gives what it remembers from run to run"
     if info.custom.startswith("Flex"):
         return "export the model with TFLite's own operators only"
     return ""

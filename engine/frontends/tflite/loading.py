@@ -15,7 +15,7 @@ from engine.frontends.finishing import SURPRISES, finish
 from engine.frontends.making import GraphMaker
 from engine.frontends.nhwc import Tensor
 from engine.frontends.reading import CORRUPT, read_bytes
-from engine.frontends.tflite import arranging, control, grids, recurrent, spectra, values, windows
+from engine.frontends.tflite import arranging, control, grids, recurrent, spectra, values, variables, windows
 from engine.frontends.tflite.conversion import Conversion, operators_read
 from engine.frontends.tflite.network import Network, TensorInfo, read
 from engine.frontends.tflite.schema import OTHER_TYPES
@@ -24,7 +24,15 @@ from engine.progress import Progress
 
 log = logging.getLogger("engine")
 
-_KINDS = (arranging, control, recurrent, spectra, values, windows)  # importing them fills the table of operators
+_KINDS = (
+    arranging,
+    control,
+    recurrent,
+    spectra,
+    values,
+    variables,
+    windows,
+)  # importing them fills the table of operators
 
 
 def load(

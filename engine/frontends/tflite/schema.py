@@ -80,6 +80,8 @@ TABLES = {
         "IfOptions": "then_subgraph int, else_subgraph int",
         "WhileOptions": "cond_subgraph int, body_subgraph int",
         "CallOptions": "subgraph uint",
+        "CallOnceOptions": "init_subgraph int",
+        "VarHandleOptions": "container string, shared_name string",
         "CompositeOptions": "name string, decomposition int",
         "NoOptions": "-",
     }.items()

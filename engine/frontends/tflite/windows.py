@@ -172,7 +172,7 @@ def _lrn(op: Op) -> None:
     )
 
 
-@operator("L2_NORMALIZATION", "Div Max Mul ReduceSum Sqrt", "L2NormOptions")
+@operator("L2_NORMALIZATION", "Div Max ReduceL2", "L2NormOptions")
 def _l2_normalization(op: Op) -> None:
     op.make(lambda place: nhwc.l2_normalization(op.input(0), place), op.options.activation)
 

@@ -96,6 +96,26 @@ def test_one_step_of_an_lstm(tmp_path: Path) -> None:
     check([*tensors], [one], ["x"], ["y"], tmp_path)
 
 
+@pytest.mark.parametrize("assigned_first", [False, True])
+def test_a_variable_starts_with_what_the_file_fills_it_with(assigned_first: bool, tmp_path: Path) -> None:
+    def handle(name: str) -> O:
+        return O("VAR_HANDLE", [], [name], "VarHandleOptions", {"sharedName": "state"})
+
+    once = (
+        [T("r", (), "resource"), const("first", [1.0, 2.0])],
+        [handle("r"), O("ASSIGN_VARIABLE", ["r", "first"], [])],
+        [],
+        [],
+    )
+    tensors = [T("x", (2,)), T("r", (), "resource"), T("old", (2,)), T("y", (2,)), T("twice", (2,))]
+    read = O("READ_VARIABLE", ["r"], ["old"])
+    write = [O("ADD", ["x", "x"], ["twice"], "AddOptions"), O("ASSIGN_VARIABLE", ["r", "twice"], [])]
+    ops = [O("CALL_ONCE", [], [], "CallOnceOptions", {"initSubgraphIndex": 1}), handle("r")]
+    ops += [*write, read] if assigned_first else [read, *write]
+    ops.append(O("SUB", ["x", "old"], ["y"], "SubOptions"))
+    check(tensors, ops, ["x"], ["y"], tmp_path, more=[once])
+
+
 def test_a_branch_that_a_constant_decides(tmp_path: Path) -> None:
     def branch(kind: str) -> tuple[Any, ...]:
         return [T("a", (4,)), T("b", (4,))], [O(kind, ["a"], ["b"])], ["a"], ["b"]

@@ -31,6 +31,7 @@ _TYPES = {
     "int16": 7,
     "int8": 9,
     "complex64": 8,
+    "resource": 13,
 }
 
 
