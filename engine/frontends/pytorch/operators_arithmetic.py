@@ -281,6 +281,16 @@ def _masked_fill(t: Translation, a: Arguments) -> Tensor:
     return t.emit("Where", truth(t, a["mask"]), number, x)
 
 
+@operator("atan2", "arctan2", becomes="Add Atan Div Less IsNaN Where")
+def _atan2(t: Translation, a: Arguments) -> Tensor:
+    y, x = (t.as_float(one) for one in t.promoted(a["self"], a["other"]))
+    zero = t.scalar(0)
+    slope = t.emit("Atan", t.emit("Div", y, x))
+    half_turn = t.emit("Where", t.emit("Less", y, zero), t.scalar(-math.pi), t.scalar(math.pi))
+    angle = t.emit("Where", t.emit("Less", x, zero), t.emit("Add", slope, half_turn), slope)
+    return t.emit("Where", t.emit("IsNaN", angle), zero, angle)
+
+
 @operator("nan_to_num", becomes="Clip IsNaN Where")
 def _nan_to_num(t: Translation, a: Arguments) -> Tensor:
     x = a.tensor("self")

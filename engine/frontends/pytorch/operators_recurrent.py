@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.frontends.pytorch import eager
 from engine.frontends.pytorch.table import Arguments, operator
 from engine.frontends.pytorch.translation import Translation
 from engine.frontends.pytorch.values import Refused, Tensor
@@ -161,3 +162,29 @@ def _rnn_tanh_cell(t: Translation, a: Arguments) -> Tensor:
 @operator("rnn_relu_cell", becomes="Add Gemm Relu")
 def _rnn_relu_cell(t: Translation, a: Arguments) -> Tensor:
     return t.emit("Relu", t.emit("Add", *_projections(t, a, a.tensor("input"), a.tensor("hx"))))
+
+
+def _unpacked(t: Translation, a: Arguments) -> Arguments:
+    """The arguments with plain weights in place of packed ones of eight bits, which activations meet as real values."""
+    parameters = []
+    for index, cell in enumerate(a["params"]):
+        if not isinstance(cell, eager.torch().ScriptObject):
+            raise Refused("its weights are not packed")
+        state = cell.__getstate__()
+        _, biases, _, _, packed = state[0] if isinstance(state[0], tuple) else state
+        if len(packed) != 2 or len(biases) not in (0, 2):
+            raise Refused("has weights of a kind that is not known")
+        weights = [eager.call("quantized::linear_unpack", "", [one])[0].dequantize() for one in packed]
+        for tensor in (*weights, *biases):
+            parameters.append(Tensor(tensor.detach(), label=f"{t.base}.weights_{index}"))
+    return Arguments({**a, "params": parameters, "has_biases": len(parameters) == 4 * len(a["params"])})
+
+
+@operator("quantized_lstm", becomes=f"LSTM {_BECOMES}")
+def _quantized_lstm(t: Translation, a: Arguments) -> list[Tensor]:
+    return _lstm(t, _unpacked(t, a))
+
+
+@operator("quantized_gru", becomes=f"GRU {_BECOMES}")
+def _quantized_gru(t: Translation, a: Arguments) -> list[Tensor]:
+    return _gru(t, _unpacked(t, a))

@@ -91,6 +91,7 @@ def test_inner_tensors_can_be_inputs_and_outputs(trace: Path) -> None:
     assert [value.name for value in model.graph.inputs] == ["0"]
 
 
+@pytest.mark.slow
 def test_errors_of_the_other_process_are_told(script: Path) -> None:
     with pytest.raises(UnsupportedOperator, match="3 channels"):
         load(script, [[1, 5, 8, 8]])

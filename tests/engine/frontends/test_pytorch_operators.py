@@ -24,6 +24,7 @@ ELEMENTWISE: dict[str, Callable[[Any], Any]] = {
     ],
     "softmax": lambda x: [F.softmax(x, 0), F.log_softmax(x, -1), F.softmin(x, 1), torch.logsumexp(x, (0, 1))],
     "unary": lambda x: [
+        torch.atan2(x, x.flip(1)),
         x.abs().sqrt(), x.exp(), (x.abs() + 1).log(), x.erf(), x.sign(), x.floor(), x.ceil(), x.round(),
         x.round(decimals=1), x.trunc(), x.frac(), (x.abs() + 1).rsqrt(), x.neg(), x.reciprocal(), x.square(), x.sin(),
         x.cos(), (x.abs() + 1).log2(), (x.abs() + 1).log10(), x.abs().log1p(), x.expm1(), x.exp2(), x.atan(), x.erfc(),

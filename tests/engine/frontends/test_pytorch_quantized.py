@@ -139,3 +139,20 @@ def test_modules_in_training_for_integers_bring_their_grids() -> None:
     model = check_traced(module, sample, tolerance=0.02)
     conv = next(node for node in model.graph if node.op_type == "Conv")
     assert all(given(value) is not None for value in (conv.inputs[0], conv.inputs[1], conv.outputs[0]) if value)
+
+
+class Recurrent(nn.Module):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.LSTM(4, 5, 2, batch_first=True, bidirectional=True), nn.GRU(10, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x)[0])[0]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dynamically_quantized_recurrent_layers() -> None:
+    torch.manual_seed(1)
+    module = quantization.quantize_dynamic(Recurrent().eval(), {nn.LSTM, nn.GRU})
+    model = check_traced(module, floats(1, 6, 4), tolerance=0.02)
+    assert [node.op_type for node in model.graph if node.op_type in ("LSTM", "GRU")] == ["LSTM", "LSTM", "GRU"]

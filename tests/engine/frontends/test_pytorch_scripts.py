@@ -62,6 +62,58 @@ def test_modules_name_what_they_make() -> None:
         assert made["last.0"].op_type == "Conv"
 
 
+class Box:
+    """A class of the model."""
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x = x
+        self.count = 1
+
+    def grow(self, by: int) -> None:
+        """Change both attributes."""
+        self.x = self.x * by
+        self.count += by
+
+
+Box = torch.jit.script(Box)  # type: ignore[misc]
+
+
+class Everyday(nn.Module):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.names, self.table = ["a", "b"], {"x": 1, "b": 2}
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        box = Box(x)
+        box.grow(3)
+        y = box.x + box.count
+        for name in self.names:
+            if name in self.table and name != "a":
+                y = y * self.table[name]
+        for i in range(1, x.size(0), 2):
+            y = y + x[i]
+        for i in range(x.size(0) - 1, -1, -1):
+            y = y * x[i]
+        count = 0
+        while count < 3:
+            count += 1
+            if count == 2:
+                continue
+            y = y - 1
+        squares = [i * i for i in range(4)]
+        parts = (x, y, x + y)[1:]
+        rows = [x[i] for i in range(x.size(0))]
+        found = {"first": x}
+        found["second"] = torch.stack(rows[::-1])
+        del found["first"]
+        text = "-".join(["1", "2"])
+        return parts[0] + parts[1] * max(squares) + len(text), found["second"] / min(count, 2)
+
+
+def test_plain_python_is_carried_out() -> None:
+    check_scripted(Everyday(), floats(5, 3), tolerance=1e-4)
+
+
 class Writes(nn.Module):  # type: ignore[misc]
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         y = torch.zeros_like(x)
