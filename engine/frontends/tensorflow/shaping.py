@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from engine.frontends import nhwc
 from engine.frontends.nhwc import Place, Tensor
+from engine.frontends.nhwc.tensors import normal_axis
 from engine.frontends.tensorflow import axes
 from engine.frontends.tensorflow.constants import numpy_type
 from engine.frontends.tensorflow.elementwise import identity
@@ -123,6 +124,47 @@ def _slice(call: Call) -> Value:
 @operator("ReverseV2", becomes="Slice")
 def _reverse(call: Call) -> Value:
     return nhwc.reverse(call.tensor(0), call.place, call.integers(1))
+
+
+@operator("ReverseSequence", becomes=("Cast", "ReverseSequence"))
+def _reverse_sequence(call: Call) -> Value:
+    lengths = call.tensor(1).plain()
+    if lengths.dtype != ir.DataType.INT64:
+        lengths = call.place.inner("Cast", [lengths], "wide", to=ir.DataType.INT64.value)
+    x, time, batch = call.tensor(0), call.node.integer("seq_dim"), call.node.integer("batch_dim")
+    if sorted((time, batch)) != [0, 1]:
+        raise Refused(f"along axis {time} with the batch in axis {batch}")
+    inputs = [x.plain(), lengths]
+    return Tensor.of(call.place.node("ReverseSequence", inputs, time_axis=time, batch_axis=batch), call.place)
+
+
+@operator("Roll", becomes="Gather")
+def _roll(call: Call) -> Value:
+    x, shifts, axes = call.tensor(0), call.integers(1), call.integers(2)
+    if len(shifts) != len(axes) or not axes:
+        raise call.error(f"shifts by {shifts} along {axes}")
+    for number, (shift, axis) in enumerate(zip(shifts, axes, strict=True)):
+        axis = normal_axis(axis, x.rank, call.place)
+        index = (np.arange(x.shape[axis]) - shift) % max(x.shape[axis], 1)
+        x = nhwc.pick(x, call.place if number == len(axes) - 1 else call.place.within(f"axis{axis}"), index, axis)
+    return x
+
+
+@operator("TensorScatterUpdate", "TensorScatterAdd", "ScatterNd", becomes=("Cast", "Expand", "ScatterND"))
+def _scatter(call: Call) -> Value:
+    order = (2, 0, 1) if call.node.op == "ScatterNd" else (0, 1, 2)
+    if call.node.op == "ScatterNd":
+        zero = Tensor.constant(np.array(0, call.tensor(1).dtype.numpy()), call.place.within("zero"))
+        target = nhwc.broadcast_to(zero, call.place.within("zeros"), call.integers(2)).plain()
+    else:
+        target = call.tensor(0).plain()
+    indices = call.tensor(order[1]).plain()
+    if indices.dtype != ir.DataType.INT64:
+        indices = call.place.inner("Cast", [indices], "wide", to=ir.DataType.INT64.value)
+    # Indices that come twice add up, except where values are replaced.
+    reduction = None if call.node.op == "TensorScatterUpdate" else "add"
+    inputs = [target, indices, call.tensor(order[2]).plain()]
+    return Tensor.of(call.place.node("ScatterND", inputs, reduction=reduction), call.place)
 
 
 @operator("Tile", becomes="Tile")

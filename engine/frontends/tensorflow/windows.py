@@ -13,6 +13,8 @@ from engine.frontends.nhwc.tensors import Place
 from engine.frontends.tensorflow.elementwise import identity
 from engine.frontends.tensorflow.values import Call, Refused, Value, operator
 
+_MOST_PATCHED = 2048
+
 
 def channels_first(call: Call) -> bool:
     """Whether the node reads and makes tensors with the channels second."""
@@ -241,4 +243,31 @@ def _resize(call: Call) -> Value:
         kind="linear" if call.node.op == "ResizeBilinear" else "nearest",
         align_corners=call.node.flag("align_corners"),
         half_pixel_centers=call.node.flag("half_pixel_centers"),
+    )
+
+
+@operator("ExtractImagePatches", becomes=("Conv", "SpaceToDepth"))
+def _patches(call: Call) -> Value:
+    x, node = call.tensor(0), call.node
+    kernel = spatial(call, node.integers("ksizes"), "window")
+    strides = spatial(call, node.integers("strides"), "strides")
+    rates = spatial(call, node.integers("rates", [1] * 4), "rates")
+    if x.rank != 4 or x.dtype != ir.DataType.FLOAT:
+        raise Refused(f"of {list(x.shape)}")
+    whole = all(n % k == 0 for n, k in zip(x.shape[1:3], kernel, strict=True))
+    if kernel == strides and kernel[0] == kernel[1] and rates == [1, 1] and whole:
+        return nhwc.space_to_depth(x, call.place, block=kernel[0])
+    channels = kernel[0] * kernel[1] * x.shape[3]
+    if channels > _MOST_PATCHED:
+        raise Refused(f"of {channels} elements each")
+    # A convolution whose every output channel copies one element of the window.
+    weights = np.eye(channels, dtype=np.float32).reshape(kernel[0], kernel[1], x.shape[3], channels)
+    return nhwc.convolution(
+        x,
+        Tensor.constant(weights, call.place.within("weights")),
+        None,
+        call.place,
+        strides=strides,
+        dilations=rates,
+        padding=padding_of(call, 2),
     )
