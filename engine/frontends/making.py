@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -128,7 +129,9 @@ class GraphMaker:
         ones. `axis` is None for one pair. A constant's array is its real values. Raises ModelError for parameters that
         are none.
         """
-        keep(value, GivenParameters.of(dtype, scale, zero_point, axis, where=f"{self.where}: tensor {value.name!r}"))
+        where = f"{self.where}: tensor {value.name!r}"
+        parameters = GivenParameters.of(dtype, scale, zero_point, axis, where=where)
+        keep(value, dataclasses.replace(parameters, integers=True))
         return value
 
     def rename(self, value: ir.Value, name: str) -> ir.Value:

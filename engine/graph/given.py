@@ -33,7 +33,8 @@ _REARRANGE = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identi
 class GivenParameters:
     """real = (q - zero_point) * scale with q of `dtype` (signed); `axis` is None for one pair for all.
 
-    `source` is the dtype that the source model has there, which may be the unsigned one.
+    `source` is the dtype that the source model has there, which may be the unsigned one. `integers` says that its own
+    runtime computes with the integers, and does not round real values as Q/DQ nodes do.
     """
 
     dtype: str
@@ -41,6 +42,7 @@ class GivenParameters:
     zero_point: tuple[int, ...]
     axis: int | None = None
     source: str = dataclasses.field(default="", compare=False)
+    integers: bool = dataclasses.field(default=False, compare=False)
 
     @property
     def source_grid(self) -> Grid | None:
@@ -80,8 +82,9 @@ def given(value: ir.Value) -> GivenParameters | None:
     if text is None:
         return None
     data = json.loads(text)
-    source = str(data.get("source", ""))
-    return GivenParameters(data["dtype"], tuple(data["scale"]), tuple(data["zero_point"]), data["axis"], source)
+    scale, zero_point = tuple(data["scale"]), tuple(data["zero_point"])
+    source, integers = str(data.get("source", "")), data.get("integers") is True
+    return GivenParameters(data["dtype"], scale, zero_point, data["axis"], source, integers)
 
 
 def after(node: ir.Node) -> GivenParameters | None:

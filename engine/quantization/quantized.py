@@ -93,6 +93,10 @@ class Constants:
             self._weights[key] = quantize_weight(node, self._method, precision, replacement)
         return self._weights[key]
 
+    def is_replaced(self, node: ir.Node) -> bool:
+        """Whether the weight of a convolution or product is another than the model's."""
+        return (node.outputs[0].name or "") in self._corrections.weights
+
     def bias(self, node: ir.Node) -> Array | None:
         """The bias of a convolution in float32, corrected if it was; None where it has none, or computes it."""
         corrected = self._corrections.biases.get(node.outputs[0].name or "")

@@ -112,7 +112,7 @@ def quantize_bias(
         if alpha == 0.0 or beta == 0.0:  # one of the two is not there, and sets no step
             return bias
         factor = abs(alpha / beta)
-    width = np.float64(input_scale) * _channel_scales(weight, node) * factor
+    width = np.float64(input_scale) * channel_scales(weight, node) * factor
     width = np.where(width > 0, width, np.finfo(np.float64).tiny)
     grid = np.rint(bias.astype(np.float64) / width)
     if precision == "int8":
@@ -121,7 +121,7 @@ def quantize_bias(
     return rounded
 
 
-def _channel_scales(weight: QuantizedWeight, node: ir.Node) -> Array:
+def channel_scales(weight: QuantizedWeight, node: ir.Node) -> Array:
     """The weight's scale for each output channel, or one for all."""
     axis = output_channel_axis(node)
     if weight.scale.size == 1 or axis is None:

@@ -25,6 +25,7 @@ from engine.quantization.quantized import Quantized
 from engine.quantization.table import GRIDS, Row
 from engine.quantization.traffic import arrives_in, computed_in
 from engine.quantization.weights import OPERANDS, quantize_bias, quantize_operand
+from engine.simulator.integers import integer_layer
 
 Array = np.ndarray[Any, Any]
 
@@ -95,12 +96,16 @@ class Lowering:
 
         Returns the raw (not yet rounded) name of every tensor the layer makes, inner ones too.
         """
+        precisions = self.precisions(layer)
+        whole = integer_layer(layer, precisions, self.table, self._constants) if self._only is None else None
+        if whole is not None:
+            return whole.write(self.builder, self.view(whole.source, read(whole.source), "int8"), suffix)
         made: dict[str, str] = {}
         made_in: dict[str, str] = {}
         # Where the layer is parted, what passes from one part to the next is stored as any tensor is.
         kept: dict[str, str] = {}
         rounded = self._only is None or Source("weights", layer.name) in self._only
-        for node, precision in zip(layer.nodes, self.precisions(layer), strict=True):
+        for node, precision in zip(layer.nodes, precisions, strict=True):
 
             def find(name: str, precision: str = precision) -> str:
                 if made_in.get(name) == precision:
