@@ -240,10 +240,8 @@ def _where(call: Call) -> Value:
     raise Refused("how much it finds depends on data", "cut the model before it with `outputs`")
 
 
-@operator("RandomUniform", "RandomUniformInt")
+@operator("RandomUniform")
 def _random(call: Call) -> Value:
-    if call.node.op == "RandomUniformInt":
-        raise Refused("is random")
     return call.constant(_kept(call, call.integers(0)))
 
 

@@ -246,6 +246,27 @@ def _resize(call: Call) -> Value:
     )
 
 
+@operator("ResizeBicubic", becomes=("Cast", "Resize"))
+def _resize_cubic(call: Call) -> Value:
+    x, size, half = call.tensor(0), call.integers(1), call.node.flag("half_pixel_centers")
+    if x.rank != 4 or len(size) != 2 or min(size) < 1:
+        raise call.error(f"resizes {list(x.shape)} to {size}")
+    if x.dtype != ir.DataType.FLOAT:
+        x = nhwc.cast(x, call.place.within("real"), ir.DataType.FLOAT)
+    mode = "half_pixel" if half else "align_corners" if call.node.flag("align_corners") else "asymmetric"
+    sizes = call.place.constant(np.array([x.shape[0], x.shape[3], *size], np.int64), "size")
+    # Keys' kernel: newer layers use a = -0.5 and leave out what lies outside, older ones -0.75 and repeat the edge.
+    result = call.place.node(
+        "Resize",
+        [x.first(), None, None, sizes],
+        mode="cubic",
+        coordinate_transformation_mode=mode,
+        cubic_coeff_a=-0.5 if half else -0.75,
+        exclude_outside=int(half),
+    )
+    return Tensor.of_first(result, call.place)
+
+
 @operator("ExtractImagePatches", becomes=("Conv", "SpaceToDepth"))
 def _patches(call: Call) -> Value:
     x, node = call.tensor(0), call.node

@@ -192,7 +192,7 @@ def _windows() -> Iterator[tuple[str, Build]]:
             f"LRN/{radius}",
             lambda g, r=radius: g.op.LRN(input=g.x(1, 3, 3, 8), depth_radius=r, bias=1.5, alpha=0.3, beta=0.7),
         )
-    for name in ("ResizeBilinear", "ResizeNearestNeighbor"):
+    for name in ("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic"):
         for corners, half in ((False, False), (True, False), (False, True)):
             for size in ([8, 10], [3, 4], [7, 9]):
                 yield (

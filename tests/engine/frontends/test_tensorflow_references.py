@@ -39,7 +39,9 @@ def test_the_graph_computes_what_tensorflow_computes(name: str, tmp_path: Path) 
     found = run_float(model, feeds)[0]
     assert found.shape == reference.output.shape
     if reference.output.dtype.kind == "f":
-        np.testing.assert_allclose(found, reference.output, rtol=2e-5, atol=2e-5)
+        # TensorFlow looks its cubic kernel up in a table of 1024 entries.
+        tolerance = 4e-3 if name.startswith("ResizeBicubic") else 2e-5
+        np.testing.assert_allclose(found, reference.output, rtol=tolerance, atol=tolerance)
     else:
         assert found.dtype == reference.output.dtype
         np.testing.assert_array_equal(found, reference.output)
