@@ -47,7 +47,7 @@ def _shorten_split(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
         return False
     kept = [index for index, size in enumerate(sizes.reshape(-1)) if size]
     dropped = [value for index, value in enumerate(node.outputs) if index not in kept]
-    if not kept or any(value.uses() or value.is_graph_output() for value in dropped):
+    if not kept or not dropped or any(value.uses() or value.is_graph_output() for value in dropped):
         return False
     parts = names.constant(f"{node.outputs[kept[0]].name}_sizes", sizes.reshape(-1)[kept].astype(np.int64))
     olds = [node.outputs[index] for index in kept]

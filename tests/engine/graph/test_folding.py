@@ -195,6 +195,14 @@ def test_what_is_empty_is_left_out_where_it_is_joined() -> None:
     np.testing.assert_array_equal(run_float(model, {"x": x})[0], expected)
 
 
+def test_what_is_empty_altogether_is_refused_where_it_begins() -> None:
+    body = "n = Slice (x, zero, zero, one)\na, b = Split <axis = 2> (n, sizes)\ny = Concat <axis = 1> (a, b)"
+    model = unfolded(IMAGE, body, {"sizes": integers(2, 2), "zero": integers(0), "one": integers(1)})
+    folding.fold(model)
+    with pytest.raises(ModelError, match="Slice_n: its result has no elements"):
+        folding.require_static(model)
+
+
 def test_bounds_of_a_range_may_be_lists_of_one() -> None:
     body = "i = Range (zero, four, one)\nf = Cast <to = 1> (i)\nu = Unsqueeze (f, one)\ny = Add (x, u)"
     model = unfolded(IMAGE, body, {"zero": integers(0), "four": integers(4), "one": integers(1)})
