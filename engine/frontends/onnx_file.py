@@ -16,6 +16,8 @@ from engine.errors import FileError, ModelError
 from engine.frontends.reading import CORRUPT, read_bytes
 from engine.ort import LARGEST_MODEL, newest_opset
 
+_CONTENTS = ("raw_data", "float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+
 
 def read(path: Path) -> ir.Model:
     """The model in `path` with its external data in memory. Raises FileError or ModelError."""
@@ -23,6 +25,7 @@ def read(path: Path) -> ir.Model:
     _check_text(proto, path)
     _check_names(proto.graph, path)
     _load_external_data(proto, path)
+    _check_content(proto, path)
     try:
         model: ir.Model = ir.from_proto(proto)
         for graph in model.graphs():
@@ -125,6 +128,13 @@ def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
             tensor.raw_data = stream.read(length)
         tensor.ClearField("external_data")
         tensor.data_location = onnx.TensorProto.DEFAULT
+
+
+def _check_content(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuse tensors of a shape with elements that hold none, which onnx_ir would fill with zeros, however many."""
+    for tensor in _tensors(proto):
+        if math.prod(tensor.dims) and not any(len(getattr(tensor, field)) for field in _CONTENTS):
+            raise ModelError(f"tensor {tensor.name!r} has no content", where=str(path), hint=CORRUPT)
 
 
 def _bytes(tensor: onnx.TensorProto, where: str) -> int:

@@ -41,6 +41,8 @@ def _parameters(node: ir.Node) -> GivenParameters | None:
         kind = kind or ir.DataType(attribute(node, "output_dtype", 0) or ir.DataType.UINT8)
     if kind.name.lower() not in SIGNED or attribute(node, "block_size", 0):
         return None
+    if zero is not None and zero.size != scale.size:
+        raise ModelError(f"it has {scale.size} scales and {zero.size} zero points", where=label(node))
     flat = scale.astype(np.float64).reshape(-1)
     points = np.zeros(flat.size, np.int64) if zero is None else zero.astype(np.int64).reshape(-1)
     axis = None if flat.size == 1 else int(attribute(node, "axis", 1))

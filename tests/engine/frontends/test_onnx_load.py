@@ -326,6 +326,14 @@ def test_the_content_of_a_constant_node_must_fill_its_shape(tmp_path: Path) -> N
         load(save(proto, tmp_path))
 
 
+def test_a_constant_without_content_is_refused(tmp_path: Path) -> None:
+    proto = model(IMAGE, "y = Add (x, two)", {"two": np.float32(2)})
+    proto.graph.initializer[0].ClearField("raw_data")
+    proto.graph.initializer[0].dims[:] = [97, 120, 105, 115]
+    with pytest.raises(ModelError, match="tensor 'two' has no content"):
+        load(save(proto, tmp_path))
+
+
 def test_inputs_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
     proto = model(IMAGE, "y = Relu (x)")
     proto.graph.input[0].type.CopyFrom(helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, [1])))
