@@ -214,5 +214,7 @@ def test_models_compute_what_tensorflow_computes(meta: Path) -> None:
         expected = stored[f"out|{name}"]
         cosine = np.vdot(array, expected) / (np.linalg.norm(array) * np.linalg.norm(expected))
         assert cosine >= 0.9999
-        # A logarithm of sums that nearly vanish makes one of them sensitive to the order of its sums.
-        assert np.max(np.abs(array - expected)) <= 2e-3 * np.ptp(expected)
+        # There, a logarithm of sums that nearly vanish shows in which order they were summed: TensorFlow's own output
+        # moves as much between its two kernels.
+        allowed = 2e-3 if meta.parent.name == "basic_pitch" else 1e-3
+        assert np.max(np.abs(array - expected)) <= allowed * np.ptp(expected)
