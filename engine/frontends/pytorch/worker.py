@@ -88,9 +88,10 @@ def _write(path: Path, content: Any) -> None:
 
 def _translate(paths: Paths, request: dict[str, Any]) -> None:
     # Late: these import torch or onnx, and what goes wrong then is to be told.
+    import onnx_ir as ir
+
     from engine.frontends.pytorch import eager
     from engine.frontends.pytorch.translate import Wishes, load_module, translate
-    from engine.ort import serialize
 
     torch = eager.torch()
     torch.set_num_threads(1)
@@ -107,9 +108,9 @@ def _translate(paths: Paths, request: dict[str, Any]) -> None:
             _write(paths.progress, [done, total])
 
     model = translate(module, request["path"], wishes, tell)
-    data = serialize(model)
     beside = paths.model.with_suffix(".new")
-    beside.write_bytes(data)
+    # Weights go past protobuf, which would copy them several times.
+    ir.save(model, beside, format="protobuf", external_data="weights", size_threshold_bytes=1024)
     beside.replace(paths.model)
 
 
