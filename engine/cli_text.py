@@ -80,7 +80,8 @@ def tensors_text(tensors: Sequence[tuple[str, TensorSummary]]) -> str:
 
 
 def _grid(grid: Grid) -> str:
-    return f"{grid.dtype}, (q - {grid.zero_point}) * {grid.scale:.6g}"
+    shifted = f"(q {'-' if grid.zero_point > 0 else '+'} {abs(grid.zero_point)})" if grid.zero_point else "q"
+    return f"{grid.dtype}, {shifted} * {grid.scale:.6g}"
 
 
 def build_text(build: BuildSummary) -> str:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from engine.errors import ModelError, UnsupportedOperator
 from engine.graph.describe import mark_layout
-from engine.graph.given import GivenParameters, keep
+from engine.graph.given import GivenParameters, given, keep
 from engine.graph.names import Names
 from engine.graph.provenance import mark_source, set_sources
 from engine.graph.query import Array, constant, new_attribute, static_shape
@@ -131,7 +131,9 @@ class GraphMaker:
         """
         where = f"{self.where}: tensor {value.name!r}"
         parameters = GivenParameters.of(dtype, scale, zero_point, axis, where=where)
-        keep(value, dataclasses.replace(parameters, integers=True))
+        # What says the same of an input in other integers must not hide those that the source model takes.
+        if given(value) != parameters:
+            keep(value, dataclasses.replace(parameters, integers=True))
         return value
 
     def rename(self, value: ir.Value, name: str) -> ir.Value:

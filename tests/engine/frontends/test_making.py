@@ -13,6 +13,7 @@ from engine.frontends.protobuf_schema import message_classes
 from engine.graph.execution import run_float
 from engine.graph.given import GivenParameters, given
 from engine.graph.provenance import sources
+from engine.summaries import Grid
 
 
 def test_shapes_are_known_as_nodes_are_added_and_sources_are_kept() -> None:
@@ -60,6 +61,9 @@ def test_unsigned_grids_become_the_equal_signed_ones() -> None:
     maker = GraphMaker("net.model")
     value = maker.quantized(maker.input("data", [1, 3]), "uint8", [0.5], [100])
     assert given(value) == GivenParameters("int8", (0.5,), (-28,), None)
+    # The same grid in other integers: the input is still told as the source model takes it.
+    maker.quantized(value, "int8", [0.5], [-28])
+    assert (parameters := given(value)) and parameters.source_grid == Grid("uint8", 0.5, 100)
     for scale, zero in (([0.0], [0]), ([float("nan")], [0]), ([0.5], [0, 1])):
         with pytest.raises(ModelError, match="'data'"):
             maker.quantized(value, "int8", scale, zero)
