@@ -131,8 +131,8 @@ class GraphMaker:
         """
         where = f"{self.where}: tensor {value.name!r}"
         parameters = GivenParameters.of(dtype, scale, zero_point, axis, where=where)
-        # What says the same of an input in other integers must not hide those that the source model takes.
-        if given(value) != parameters:
+        # Where the same grid is written in other integers, an input is told in the first, and an output in the last.
+        if not value.is_graph_input() or given(value) != parameters:
             keep(value, dataclasses.replace(parameters, integers=True))
         return value
 
