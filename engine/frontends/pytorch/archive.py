@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import pickletools
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -19,6 +20,10 @@ from engine.progress import Progress
 _EXPORT = "export it with torch.jit.trace(model.eval(), example).save(path), or torch.jit.script"
 _MOST_ENTRIES = 200_000
 _LONGEST_RECORD = 1 << 20
+_LONGEST_SOURCE = 64 << 20
+# Loading carries out what the source says of its objects' states, and these operators reach files.
+_BETWEEN = rb"(?:[\s\\]|#[^\n]*\n)*"
+_TOUCHES_FILES = re.compile(rb"\bfrom_file\b|\b(?:torch|aten)" + _BETWEEN + rb"\." + _BETWEEN + rb"save\b")
 _STORAGES = {
     "FloatStorage": "float32",
     "DoubleStorage": "float64",
@@ -104,9 +109,17 @@ def _check_entries(archive: zipfile.ZipFile, size: int, where: str, progress: Pr
         raise _no_script(names, root, where)
     for entry in entries:
         progress.check()
+        is_source = entry.filename.endswith(".py")
+        if is_source and entry.file_size > _LONGEST_SOURCE:
+            raise ModelError(f"has {entry.file_size >> 20} MB of source code in one file", where=where, hint=CORRUPT)
         with archive.open(entry) as stream:
+            text = stream.read() if is_source else b""
             while stream.read(1 << 20):  # which compares the checksum
                 pass
+        found = _TOUCHES_FILES.search(text)
+        if found:
+            name = found.group().decode("ascii", "replace")[:50]
+            raise ModelError(f"reads or writes files as it is loaded: {name}", where=where, hint="do not trust it")
     record = f"{root}/traced_inputs.pkl"
     if record in names and archive.getinfo(record).file_size <= _LONGEST_RECORD:
         return _examples(archive.read(record))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def _translate(paths: Paths, request: dict[str, Any]) -> None:
     torch = eager.torch()
     torch.set_num_threads(1)
     _limit(request["bytes"])
-    module = load_module(request["path"])
+    with _no_writing():
+        module = load_module(request["path"])
     wishes = Wishes(
         request["sizes"], request["inputs"], request["outputs"], [(list(s), str(d)) for s, d in request["examples"]]
     )
@@ -127,6 +129,22 @@ def _limit(size: int) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     _lower(resource, resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + SPARE_TIME + (size >> 20))
     _lower(resource, resource.RLIMIT_CORE, 0)
+
+
+@contextlib.contextmanager
+def _no_writing() -> Iterator[None]:
+    """Let no file grow: what is loaded may be a program."""
+    try:
+        import resource
+    except ImportError:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def _lower(resource: Any, kind: int, most: int) -> None:
