@@ -19,8 +19,9 @@ from engine.progress import Progress
 
 _EXPORT = "export it with torch.jit.trace(model.eval(), example).save(path), or torch.jit.script"
 _MOST_ENTRIES = 200_000
-_LONGEST_RECORD = 1 << 20
+_LONGEST_RECORD = 1 << 18
 _LONGEST_SOURCE = 64 << 20
+_MOST_VALUES = 10_000
 # Loading carries out what the source says of its objects' states, and these operators reach files.
 _BETWEEN = rb"(?:[\s\\]|#[^\n]*\n)*"
 _TOUCHES_FILES = re.compile(rb"\bfrom_file\b|\b(?:torch|aten)" + _BETWEEN + rb"\." + _BETWEEN + rb"save\b")
@@ -143,38 +144,48 @@ def _examples(data: bytes) -> list[Example]:
     """
     try:
         content = _read_pickle(data)
-        while isinstance(content, tuple) and content[:1] == ("call",):
-            content = content[2][0]
-        inputs = content["forward"] if isinstance(content, dict) else None
-        while isinstance(inputs, tuple) and inputs[:1] == ("call",):
-            inputs = inputs[2][0]
-        return [example for one in inputs or [] for example in _tensors(one)]
+        content = _without_type(content)
+        inputs = _without_type(content["forward"]) if isinstance(content, dict) else None
+        found: list[Example] = []
+        if isinstance(inputs, (list, tuple)):
+            _add_tensors(inputs, found, [_MOST_VALUES])
+        return found
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return []
 
 
-def _tensors(value: Any) -> list[Example]:
+def _without_type(value: Any) -> Any:
+    """What a call wraps that only tells the type."""
+    return value[2][0] if isinstance(value, tuple) and value[:1] == ("call",) else value
+
+
+def _add_tensors(value: Any, found: list[Example], left: list[int]) -> None:
+    """Add the tensors in a value. Raises ValueError after as many values as are left: they may hold each other."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError("too many values")
     if isinstance(value, tuple) and value[:1] == ("call",):
         if "_rebuild_tensor" not in value[1]:
-            return _tensors(value[2][0])
+            _add_tensors(value[2][0], found, left)
+            return
         storage, _, shape = value[2][:3]
         dtype = _STORAGES.get(storage[1][1].rpartition(" ")[2], "float32")
-        ok = all(isinstance(dim, int) and 0 < dim < 1 << 31 for dim in shape) and math.prod(shape) < 1 << 31
-        return [(list(shape), dtype if dtype in DTYPES else "float32")] if ok else []
-    if isinstance(value, (list, tuple)):
-        return [example for one in value for example in _tensors(one)]
-    return []
+        if all(isinstance(dim, int) and 0 < dim < 1 << 31 for dim in shape) and math.prod(shape) < 1 << 31:
+            found.append((list(shape), dtype if dtype in DTYPES else "float32"))
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            _add_tensors(one, found, left)
 
 
 def _read_pickle(data: bytes) -> Any:
     """The structure of a pickle: calls as ("call", name, arguments), outside objects as ("outside", key)."""
-    mark = object()
     stack: list[Any] = []
+    marks: list[int] = []
     memo: dict[Any, Any] = {}
 
     def since_mark() -> list[Any]:
-        at = max(i for i, one in enumerate(stack) if one is mark)
-        items = stack[at + 1 :]
+        at = marks.pop()
+        items = stack[at:]
         del stack[at:]
         return items
 
@@ -185,7 +196,7 @@ def _read_pickle(data: bytes) -> Any:
         if name == "STOP":
             return stack.pop()
         if name == "MARK":
-            stack.append(mark)
+            marks.append(len(stack))
         elif name in ("GLOBAL", "BINUNICODE", "SHORT_BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"):
             stack.append(argument)
         elif name in ("NEWTRUE", "NEWFALSE", "NONE"):
@@ -213,8 +224,10 @@ def _read_pickle(data: bytes) -> Any:
             key = stack.pop()
             stack[-1][key] = item
         elif name == "REDUCE":
-            arguments = stack.pop()
-            stack.append(("call", str(stack.pop()), arguments))
+            arguments, function = stack.pop(), stack.pop()
+            if not isinstance(function, str):
+                raise ValueError("a call of no function")
+            stack.append(("call", function, arguments))
         elif name == "BINPERSID":
             stack.append(("outside", stack.pop()))
         elif name in ("BINPUT", "LONG_BINPUT"):

@@ -199,6 +199,24 @@ def test_programs_that_reach_files_are_not_loaded(trace: Path, tmp_path: Path, c
     archive.check(kept)
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"\x80\x02" + b"(" * 100_000 + b"t" * 99_999 + b".",
+        b"\x80\x02}X\x07\0\0\0forward]q\x00"
+        + b"".join(b"]q%c(h%ch%ce" % (i, i - 1, i - 1) for i in range(1, 100))
+        + b"s.",
+        b"\x80\x02cx\ny\n]q\x00Rq\x01h\x00h\x01a0h\x01.",
+        b"\x80\x02cx\ny\nR.",
+    ],
+    ids=["deep", "doubling", "in a circle", "no arguments"],
+)
+def test_records_of_inputs_that_would_never_end_are_left_unread(record: bytes) -> None:
+    start = time.monotonic()
+    assert archive._examples(record) == []
+    assert time.monotonic() - start < 3
+
+
 def _changed(path: Path, target: Path, change: dict[str, tuple[bytes, bytes]]) -> Path:
     """The same archive with whole checksums after replacing text in some of its files."""
     with zipfile.ZipFile(path) as stream:
