@@ -21,8 +21,6 @@ OTHERS = [model for model in zoo_models.models() if model not in QUICK]
 SHORT = {
     "tensorflow/basic_pitch": "the logarithm of powers near 0: float16 has nothing between 0 and 6e-8, and float32 "
     "sums in another order differ by 1.3e-3 of the range, TensorFlow's own by 4e-4 of what is exact",
-    "pytorch/mobilenet_v2_quantized": "5 % are 3 or 4 steps away: float32 sums of real values fall to the other side "
-    "of a step here and there, and fifty layers make much of it; sums of the integers do not",
 }
 """Models that come less near than is asked, and why."""
 
