@@ -10,9 +10,10 @@ import onnx_ir as ir
 
 from engine.builds import Loaded
 from engine.config import Config
-from engine.errors import ConfigError
+from engine.errors import ConfigError, ModelError
 from engine.files import package
 from engine.frontends import onnx as onnx_frontend
+from engine.frontends.finishing import SURPRISES
 from engine.frontends.recognition import Kind, find_weights, kind_of, model_beside
 from engine.graph.describe import describe_tensor
 from engine.graph.execution import distance, random_feeds, run_float
@@ -215,10 +216,16 @@ class LoadingSession(TuningSession):
         tensors = tuple(describe_tensor(v) for v in graph.graph.inputs)
         input_specs(self.config, tensors)  # a mean or std that does not fit is better told now than after calibration
         progress.step("optimize", 0, 1)
-        self._optimize(graph)
+        try:
+            self._optimize(graph)
+            found = layers(graph)
+        except SURPRISES as error:
+            # A graph that runs can still be odd in ways that no rule thought of.
+            what = f"cannot be optimized: {type(error).__name__}: {error}"
+            raise ModelError(what, where=str(path), hint="try optimization_level 0") from error
         progress.step("optimize", 1, 1)
         self.release()
-        self._model = Loaded(str(path), framework, graph, layers(graph), tensors)
+        self._model = Loaded(str(path), framework, graph, found, tensors)
         return self.summary()
 
     def _optimize(self, graph: ir.Model) -> None:

@@ -126,10 +126,11 @@ def _add(net: Network, at: Section, heads: dict[str, ir.Value]) -> None:
         net.current = HANDLERS[at.type](net, at)
     else:
         net.refuse(at, hint=_HINTS.get(at.type, ""))
-    known = {id(value) for _, value in net.layers}
-    if net.current is not before and id(net.current) not in known and not net.current.is_graph_input():
+    # A route or a dropout hands on the value of an earlier layer, which keeps its name.
+    if net.current is not before and net.current not in net.named and not net.current.is_graph_input():
         net.maker.rename(net.current, at.name)
     net.layers.append((at.name, net.current))
+    net.named.add(net.current)
 
 
 def _fed(net: Network, at: Section) -> ir.Value:

@@ -51,6 +51,8 @@ class Network:
         self.current = image
         self.layers: list[tuple[str, ir.Value | None]] = []
         """Every layer so far: its name and output, None for detections, which are not computed."""
+        self.named: set[ir.Value] = set()
+        """Outputs of layers, which have their names."""
 
     def node(self, op_type: str, inputs: list[ir.Value | None], at: Section, part: str, **attributes: Any) -> ir.Value:
         """Add a node to the layer `at`; `part` is what its output is called behind the layer's name."""
