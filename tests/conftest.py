@@ -24,7 +24,10 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_I
 def pytest_configure(config: pytest.Config) -> None:
     """Give each of several processes a folder with a name as long as that of one: some tests see paths on a screen."""
     if hasattr(config, "workerinput"):
-        config.option.basetemp = tempfile.mkdtemp(prefix="pytest-of-a-process-")
+        config.option.basetemp = tempfile.mkdtemp(prefix="pytest-of-worker-")
+        # The size of the terminal that the tests were started on is no other's.
+        for name in ("COLUMNS", "LINES"):
+            os.environ.pop(name, None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,7 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         module = getattr(item, "module", None)
         origins = {getattr(value, "__module__", None) for value in vars(module).values()} if module else set()
         if origins & {"tests.terminal", "tests.rknn_tui.real_app"}:
-            item.add_marker(pytest.mark.xdist_group("terminal"))
+            # Two at a time still leave each other alone.
+            group = "bytes" if item.path.stem in ("test_budgets", "test_terminal") else "terminal"
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
