@@ -243,7 +243,8 @@ def test_rest_costs_nothing_on_any_screen(tmp_path: Path) -> None:
 @pytest.mark.parametrize("keys", ["jf", "jfc"], ids=["after an edit", "with the cfg open"])
 @needs_zoo
 def test_rest_costs_nothing_on_a_real_model(on_det_at_home: Workbench, keys: str) -> None:
-    on_det_at_home.cost(keys, 2.0)
+    # What the layer's other precisions would give is measured first, behind other work of the machine.
+    on_det_at_home.cost(keys, 8.0)
     silent = on_det_at_home.terminal.read_for(SECONDS_ON_A_REAL_MODEL)
     assert silent == b"", readable(silent)
     on_det_at_home.cost("\tu" if "c" in keys else "u")
