@@ -187,7 +187,7 @@ def test_more_bursts_of_sizes(place: Place, name: str, seed: int) -> None:
 
 def resized_while_a_job_runs(place: Place, name: str, seed: int) -> None:
     chance = random.Random(seed)
-    terminal = opened(place, "graph-60-steady.onnx")
+    terminal = opened(place, "graph-60-lasting.onnx")
     terminal.sees("60 layers")
     build(terminal)
     terminal.sees("calibrate")
