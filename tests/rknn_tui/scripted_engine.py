@@ -6,8 +6,8 @@ each, `stuck.onnx` ignores the cancel, `deadly.onnx` ends the process. A search 
 cancelled. Each float16 layer brings the outputs' cosine a little nearer to 1; layer 9 cannot be wished for.
 
 `graph-N.onnx` is a graph of N layers with skips, splits and joins, where every layer has a share of the error, and
-where float16 for one brings the REACH layers after it nearer to 1; `steady` and `long` in its name do as above, and a build
-of `lasting` ones takes over a minute and a half.
+where float16 for one brings the REACH layers after it nearer to 1; `steady` and `long` in its name do as above, and
+`lasting` ones take over a minute and a half to build.
 """
 
 from __future__ import annotations
