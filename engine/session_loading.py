@@ -10,10 +10,10 @@ import onnx_ir as ir
 
 from engine.builds import Loaded
 from engine.config import Config
-from engine.errors import ConfigError, ModelError
+from engine.errors import ConfigError
 from engine.files import package
 from engine.frontends import onnx as onnx_frontend
-from engine.frontends.finishing import SURPRISES
+from engine.frontends.finishing import surprises_told
 from engine.frontends.recognition import Kind, find_weights, kind_of, model_beside
 from engine.graph.describe import describe_tensor
 from engine.graph.execution import distance, random_feeds, run_float
@@ -216,13 +216,10 @@ class LoadingSession(TuningSession):
         tensors = tuple(describe_tensor(v) for v in graph.graph.inputs)
         input_specs(self.config, tensors)  # a mean or std that does not fit is better told now than after calibration
         progress.step("optimize", 0, 1)
-        try:
+        # A graph that runs can still be odd in ways that no rule thought of.
+        with surprises_told(path, "try optimization_level 0", "cannot be optimized"):
             self._optimize(graph)
             found = layers(graph)
-        except SURPRISES as error:
-            # A graph that runs can still be odd in ways that no rule thought of.
-            what = f"cannot be optimized: {type(error).__name__}: {error}"
-            raise ModelError(what, where=str(path), hint="try optimization_level 0") from error
         progress.step("optimize", 1, 1)
         self.release()
         self._model = Loaded(str(path), framework, graph, found, tensors)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import onnx_ir as ir
 
@@ -30,6 +32,16 @@ SURPRISES = (
 
 # Elements; no operator needs a constant of more to know its types and shapes.
 _LARGE = 1 << 16
+
+
+@contextlib.contextmanager
+def surprises_told(where: str | Path, hint: str, what: str = "cannot be understood") -> Iterator[None]:
+    """Turn what a wrong file can raise besides our own errors into a ModelError: checks come first, but a file can be
+    wrong in more ways than they look for."""
+    try:
+        yield
+    except SURPRISES as error:
+        raise ModelError(f"{what}: {type(error).__name__}: {error}", where=str(where), hint=hint) from error
 
 
 def finish(

@@ -148,11 +148,6 @@ class GraphMaker:
         if hint:
             self._hints[hint] = None
 
-    @property
-    def refused(self) -> bool:
-        """Whether anything was refused so far."""
-        return bool(self._refused)
-
     def check_refused(self) -> None:
         """Raise UnsupportedOperator with all that was refused, if anything was."""
         if not self._refused:

@@ -11,7 +11,7 @@ import onnx_ir.passes.common as common_passes
 
 from engine.errors import ModelError
 from engine.frontends import onnx_file, onnx_operators, onnx_opset, onnx_types
-from engine.frontends.finishing import SURPRISES, finish
+from engine.frontends.finishing import SURPRISES, finish, surprises_told
 from engine.frontends.reading import CORRUPT
 from engine.graph import cutting, folding
 from engine.graph.describe import mark_opset
@@ -34,12 +34,8 @@ def load(
     tensors, `input_size_list` fixes shapes. Constants and shapes are folded; Q/DQ nodes become quantization
     parameters kept on their tensors (see `onnx_qdq`). Raises FileError, ModelError, UnsupportedOperator, ConfigError.
     """
-    try:
+    with surprises_told(path, "check the model with onnx.checker"):
         return _load(path, inputs, input_size_list, outputs, progress or Progress())
-    except SURPRISES as error:
-        # Checks come first, but a file can be wrong in more ways than they look for.
-        what = f"cannot be understood: {type(error).__name__}: {error}"
-        raise ModelError(what, where=str(path), hint="check the model with onnx.checker") from error
 
 
 def _load(

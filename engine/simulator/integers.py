@@ -45,7 +45,7 @@ class IntegerLayer(NamedTuple):
     def write(self, builder: GraphBuilder, stored: str, suffix: str) -> dict[str, str]:
         """Add the layer, which reads the tensor `stored`; returns the names of the real values of all that it makes."""
         name = self.product.outputs[0].name or ""
-        scale, zero = _grid(builder, self.source, self.read)
+        scale, zero = grid_constants(builder, self.source, self.read)
         one = builder.array("integers.one", np.float32(1.0))
         grid = builder.node("QuantizeLinear", [stored, scale, zero], f"{name}{suffix}.grid")
         whole = builder.node("DequantizeLinear", [grid, one, zero], f"{name}{suffix}.whole")
@@ -124,7 +124,8 @@ def _chained(layer: Layer) -> bool:
     return layer.outputs == (before.name,)
 
 
-def _grid(builder: GraphBuilder, tensor: str, row: Row) -> tuple[str, str]:
+def grid_constants(builder: GraphBuilder, tensor: str, row: Row) -> tuple[str, str]:
+    """The builder's names of the scale and the zero point of a tensor's row, which has both."""
     assert row.scale is not None and row.zero_point is not None
     scale = builder.array(f"{tensor}.{row.dtype}.scale", np.array(step(row.scale, row.dtype)))
     return scale, builder.array(f"{tensor}.{row.dtype}.zero_point", np.array(row.zero_point, np.dtype(row.dtype)))

@@ -19,13 +19,12 @@ from engine.graph.building import GraphBuilder
 from engine.graph.given import given
 from engine.graph.layers import CONVOLUTIONS, Layer
 from engine.graph.query import constant
-from engine.quantization.parameters import step
 from engine.quantization.quantize import FLOAT16_ONLY
 from engine.quantization.quantized import Quantized
 from engine.quantization.table import GRIDS, Row
 from engine.quantization.traffic import arrives_in, computed_in
 from engine.quantization.weights import OPERANDS, quantize_bias, quantize_operand
-from engine.simulator.integers import integer_layer
+from engine.simulator.integers import grid_constants, integer_layer
 
 Array = np.ndarray[Any, Any]
 
@@ -187,12 +186,9 @@ class Lowering:
         )
 
     def _fake_quantize(self, name: str, row: Row, tensor: str) -> str:
-        assert row.scale is not None and row.zero_point is not None
-        dtype = np.dtype(row.dtype)
         # The standard's operators know int16 from opset 21 on only.
         domain = "com.microsoft" if row.dtype == "int16" else ""
-        scale = self.builder.array(f"{tensor}.{row.dtype}.scale", np.array(step(row.scale, row.dtype)))
-        zero = self.builder.array(f"{tensor}.{row.dtype}.zero_point", np.array(row.zero_point, dtype))
+        scale, zero = grid_constants(self.builder, tensor, row)
         grid = self.builder.node("QuantizeLinear", [name, scale, zero], f"{name}.grid", domain=domain)
         return self.builder.node("DequantizeLinear", [grid, scale, zero], f"{name}.quantized", domain=domain)
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from engine.errors import ModelError
 from engine.frontends.caffe import loading, network
 from engine.frontends.caffe.layers import READERS
-from engine.frontends.finishing import SURPRISES
+from engine.frontends.finishing import surprises_told
 from engine.progress import Progress
 
 
@@ -31,12 +30,8 @@ def load(
     in which layers write them; layers of training, scoring and the search for objects are left out. Raises
     FileError, ModelError, UnsupportedOperator, ConfigError.
     """
-    try:
+    with surprises_told(model, "does Caffe read it?"):
         return loading.load(model, blobs, input_name, inputs, input_size_list, outputs, progress or Progress())
-    except SURPRISES as error:
-        # Checks come first, but a file can be wrong in more ways than they look for.
-        what = f"cannot be understood: {type(error).__name__}: {error}"
-        raise ModelError(what, where=str(model), hint="does Caffe read it?") from error
 
 
 def operators() -> dict[str, tuple[str, ...]]:

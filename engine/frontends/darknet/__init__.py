@@ -14,7 +14,7 @@ from engine.frontends.darknet.activations import ACTIVATIONS
 from engine.frontends.darknet.cfg import Section, read_cfg
 from engine.frontends.darknet.network import BECOMES, HANDLERS, Network
 from engine.frontends.darknet.weights import Weights
-from engine.frontends.finishing import SURPRISES, finish
+from engine.frontends.finishing import finish, surprises_told
 from engine.frontends.making import GraphMaker
 from engine.frontends.reading import CORRUPT
 from engine.graph import cutting
@@ -53,12 +53,8 @@ def load(
     `pre_yolo_1` and so on. Without such layers it ends at the last one. `inputs` and `outputs` cut it at
     other layers. Raises FileError, ModelError, UnsupportedOperator, ConfigError.
     """
-    try:
+    with surprises_told(model, CORRUPT):
         return _load(model, weight, inputs, input_size_list, outputs, progress or Progress())
-    except SURPRISES as error:
-        # Checks come first, but a file can be wrong in more ways than they look for.
-        what = f"cannot be understood: {type(error).__name__}: {error}"
-        raise ModelError(what, where=str(model), hint=CORRUPT) from error
 
 
 def operators() -> dict[str, tuple[str, ...]]:

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from engine import errors
 from engine.errors import EngineError, ModelError
 from engine.frontends import onnx_file, onnx_operators
-from engine.frontends.finishing import SURPRISES, finish
+from engine.frontends.finishing import finish, surprises_told
 from engine.frontends.pytorch import archive
 from engine.frontends.pytorch.table import BECOMES
 from engine.frontends.pytorch.worker import SPARE_TIME, Paths, command
@@ -59,11 +59,8 @@ def load(
     their tensors. torch is needed and works in a process of its own, with limits of time and memory. Raises EngineError
     without torch, else FileError, ModelError, UnsupportedOperator, ConfigError.
     """
-    try:
+    with surprises_told(path, "export it again"):
         return _load(path, input_size_list, inputs, outputs, progress or Progress())
-    except SURPRISES as error:
-        what = f"cannot be understood: {type(error).__name__}: {error}"
-        raise ModelError(what, where=str(path), hint="export it again") from error
 
 
 def _load(

@@ -81,23 +81,15 @@ def _conv(t: Translation, a: Arguments) -> Tensor:
 
 @operator("_convolution", "convolution", "convolution_overrideable", becomes="Conv ConvTranspose")
 def _general(t: Translation, a: Arguments) -> Tensor:
-    weight = a.tensor("weight")
-    dims = weight.rank - 2
-    return convolve(
-        t,
-        a.tensor("input"),
-        weight,
-        a.optional("bias"),
-        stride=a.integers("stride", dims),
-        pads=a.integers("padding", dims) * 2,
-        dilation=a.integers("dilation", dims),
-        groups=a.integer("groups", 1),
-        output_padding=a.integers("output_padding", dims) if a.flag("transposed") else None,
-    )
+    return _padded(t, a, transposed=a.flag("transposed"))
 
 
 @operator("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", becomes="ConvTranspose")
 def _transposed(t: Translation, a: Arguments) -> Tensor:
+    return _padded(t, a, transposed=True)
+
+
+def _padded(t: Translation, a: Arguments, *, transposed: bool) -> Tensor:
     weight = a.tensor("weight")
     dims = weight.rank - 2
     return convolve(
@@ -109,7 +101,7 @@ def _transposed(t: Translation, a: Arguments) -> Tensor:
         pads=a.integers("padding", dims) * 2,
         dilation=a.integers("dilation", dims),
         groups=a.integer("groups", 1),
-        output_padding=a.integers("output_padding", dims),
+        output_padding=a.integers("output_padding", dims) if transposed else None,
     )
 
 

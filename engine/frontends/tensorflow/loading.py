@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from engine.errors import ConfigError, EngineError, ModelError
-from engine.frontends.finishing import SURPRISES, finish
+from engine.frontends.finishing import SURPRISES, finish, surprises_told
 from engine.frontends.making import GraphMaker
 from engine.frontends.nhwc import Place, Tensor
 from engine.frontends.tensorflow import control, elementwise, lists, quantizing, reductions, shaping, windows
@@ -63,12 +63,8 @@ def load(
     of each of `inputs`. Without them the graph begins at its placeholders and ends at what nothing reads; an unknown
     batch is 1. Raises FileError, ModelError, UnsupportedOperator, ConfigError.
     """
-    try:
+    with surprises_told(path, "is it a frozen TensorFlow graph?"):
         return _load(Path(path), inputs, input_size_list, outputs, progress or Progress())
-    except SURPRISES as error:
-        # Checks come first, but a file can be wrong in more ways than they look for.
-        what = f"cannot be understood: {type(error).__name__}: {error}"
-        raise ModelError(what, where=str(path), hint="is it a frozen TensorFlow graph?") from error
 
 
 def _load(

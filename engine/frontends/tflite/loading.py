@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from engine.errors import ConfigError, ModelError, nearest
-from engine.frontends.finishing import SURPRISES, finish
+from engine.frontends.finishing import finish, surprises_told
 from engine.frontends.making import GraphMaker
 from engine.frontends.nhwc import Tensor
 from engine.frontends.reading import CORRUPT, read_bytes
@@ -50,12 +50,8 @@ def load(
     UnsupportedOperator, ConfigError.
     """
     where = str(path)
-    try:
+    with surprises_told(where, CORRUPT):
         return _load(path, inputs, input_size_list, outputs, progress or Progress())
-    except SURPRISES as error:
-        # Checks come first, but a file can be wrong in more ways than they look for.
-        what = f"cannot be understood: {type(error).__name__}: {error}"
-        raise ModelError(what, where=where, hint=CORRUPT) from error
 
 
 def operators() -> dict[str, tuple[str, ...]]:
