@@ -1,21 +1,34 @@
 """The layer view: which nodes the NPU runs as one step, and what flows between the steps.
 
 Fusions follow what the toolkit's compiler does (ConvRelu, ConvAdd, ConvAddRelu, ConvExSwish, ConvHardSwish,
-ConvHardSigmoid, ConvClip, BatchNormalizationRelu, AddRelu, exSwish); the graph itself is not changed.
+ConvHardSigmoid, ConvClip, BatchNormalizationRelu, AddRelu, exSwish); exLog is ours. The graph itself is not changed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import onnx_ir as ir
 
 from engine.graph.given import given
 from engine.graph.provenance import sources
-from engine.graph.query import constant, sole_consumer, static_shape
+from engine.graph.query import Array, constant, sole_consumer, static_shape
 
 CONVOLUTIONS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _ACTIVATED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "BatchNormalization"}
+_FLOORS = {"Add", "Clip", "Max"}
+_LEADS_TO_LOGARITHM = _FLOORS | {
+    "Abs",
+    "Div",
+    "Mul",
+    "Pow",
+    "ReduceMean",
+    "ReduceSum",
+    "ReduceSumSquare",
+    "Sqrt",
+    "Sub",
+}
 FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
 
@@ -40,6 +53,11 @@ class Layer:
         return self.nodes[-1]
 
     @property
+    def on_processor(self) -> bool:
+        """Whether the processor computes the layer, in float32 and with its constants as they are."""
+        return self.last.op_type == "Log"
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """The source model's nodes that the layer stands for."""
         return tuple(dict.fromkeys(label for node in self.nodes for label in sources(node)))
@@ -51,6 +69,11 @@ def layers(model: ir.Model) -> tuple[Layer, ...]:
     position = {node: index for index, node in enumerate(graph)}
     group: dict[ir.Node, tuple[ir.Node, ...]] = {}
     names: dict[ir.Node, str] = {}
+    for node in graph:
+        members = _logarithm(node)
+        if len(members) > 1:
+            group.update(dict.fromkeys(members, members))
+            names[node] = "exLog"
     for node in graph:
         if node in group:
             continue
@@ -111,6 +134,38 @@ def _fuse(node: ir.Node, position: dict[ir.Node, int]) -> tuple[tuple[ir.Node, .
             )
     activation = _activation(node)
     return ((node,), op) if activation is None else ((node, activation), op + activation.op_type)
+
+
+def _logarithm(log: ir.Node) -> tuple[ir.Node, ...]:
+    """What computes log(x + floor), where float16 has no number as small as the floor, in execution order.
+
+    No NPU has a logarithm: the processor computes it, and what makes its argument with it, in float32. In float16 the
+    floor would be 0, and the logarithm of silence minus infinity.
+    """
+    if log.op_type != "Log":
+        return (log,)
+    found, floored = [log], False
+    while (node := _sole_producer(found[-1])) is not None and node.op_type in _LEADS_TO_LOGARITHM:
+        floors = [constant(v) for v in node.inputs if v is not None] if node.op_type in _FLOORS else []
+        floored |= any(_too_small(array) for array in floors if array is not None)
+        found.append(node)
+    return tuple(reversed(found)) if floored else (log,)
+
+
+def _sole_producer(node: ir.Node) -> ir.Node | None:
+    """What makes all that `node` reads but constants, if nothing else reads it and it has no grid of its own."""
+    read = {value for value in node.inputs if value is not None and constant(value) is None}
+    if len(read) != 1:
+        return None
+    (value,) = read
+    if value.is_graph_output() or given(value) is not None or {use.node for use in value.uses()} != {node}:
+        return None
+    return value.producer()
+
+
+def _too_small(array: Array) -> bool:
+    """Whether all of `array` lies between 0 and the smallest normal number of float16."""
+    return bool(array.size and array.min() > 0 and array.max() < np.finfo(np.float16).smallest_normal)
 
 
 def _activation(node: ir.Node) -> ir.Node | None:

@@ -103,7 +103,7 @@ class Lowering:
         made_in: dict[str, str] = {}
         # Where the layer is parted, what passes from one part to the next is stored as any tensor is.
         kept: dict[str, str] = {}
-        rounded = self._only is None or Source("weights", layer.name) in self._only
+        rounded = (self._only is None or Source("weights", layer.name) in self._only) and not layer.on_processor
         for node, precision in zip(layer.nodes, precisions, strict=True):
 
             def find(name: str, precision: str = precision) -> str:

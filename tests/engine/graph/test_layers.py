@@ -19,6 +19,7 @@ SHAPE = (1, 4, 6, 6)
 CONSTANTS: dict[str, Array] = {
     "w": random(4, 4, 1, 1), "k": random(6, 6), "one": np.ones(4, np.float32), "zero": np.zeros(4, np.float32),
     "low": number(0), "high": number(6), "per": random(1, 4, 1, 1), "axes": integers(1),
+    "tiny": number(1e-10), "small": number(1e-4), "two": number(2),
 }  # fmt: skip
 
 
@@ -124,6 +125,25 @@ class TestFusions:
     )
     def test_near_misses(self, body: str, expected: list[str]) -> None:
         assert list(steps(body).values()) == expected
+
+    @pytest.mark.parametrize(
+        ("body", "expected"),
+        [
+            ("p = Pow (x, two)\nr = ReduceSum (p, axes)\na = Add (r, tiny)\ny = Log (a)", ["exLog"]),
+            ("p = Mul (x, x)\na = Max (p, tiny)\nm = Mul (two, a)\ny = Log (m)", ["exLog"]),
+            ("a = Clip (x, tiny, high)\ny = Log (a)", ["exLog"]),
+            ("p = Mul (x, x2)\na = Add (p, tiny)\ny = Log (a)", ["Mul", "exLog"]),
+            ("p = Conv (x, w)\na = Add (p, tiny)\ny = Log (a)", ["Conv", "exLog"]),
+            ("a = Add (x, tiny)\nb = Log (a)\ny = Add (a, b)", ["Add", "Log", "Add"]),
+            ("a = Add (x, small)\ny = Log (a)", ["Add", "Log"]),
+            ("a = Mul (x, tiny)\ny = Log (a)", ["Mul", "Log"]),
+        ],
+    )
+    def test_a_floor_that_float16_cannot_hold_is_kept_with_its_logarithm(self, body: str, expected: list[str]) -> None:
+        assert list(steps(body).values()) == expected
+
+    def test_not_across_a_tensor_with_a_grid_of_its_own_to_the_logarithm(self) -> None:
+        assert steps("p = Mul (x, x)\na = Add (p, tiny)\ny = Log (a)", grids=["p"]) == {"p": "Mul", "y": "exLog"}
 
     def test_a_sigmoid_of_several_readers_is_a_layer_of_its_own(self) -> None:
         body = "c = Conv (x, w)\ns = Sigmoid (c)\na = Mul (c, s)\ny = Mul (a, s)"

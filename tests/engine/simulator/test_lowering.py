@@ -139,6 +139,15 @@ class TestPrecisions:
         (y,) = infer(session, x)
         assert np.array_equal(y, half(half(half(x) * half(x)) + half(x)))
 
+    def test_the_logarithm_of_silence_is_that_of_its_floor_in_float16(self, tmp_path: Path) -> None:
+        body = "p = Mul (x, x)\na = Add (p, floor)\ny = Log (a)"
+        x = random(1, 4, spread=1e-3)
+        x[0, 0] = 0
+        session = built(tmp_path, network({"x": (1, 4)}, body, {"floor": np.array([1e-10], np.float32)}), [[x]])
+        session.build(do_quantization=False)
+        (y,) = infer(session, x)
+        np.testing.assert_allclose(y, np.log(half(x).astype(np.float64) ** 2 + 1e-10), rtol=1e-3)
+
     def test_a_float16_layer_between_int8_layers_reads_and_writes_int8(self, tmp_path: Path) -> None:
         body = "a = Conv (x, w1, b1)\nm = Conv (a, w2, b2)\ny = Conv (m, w3)"
         constants = {
