@@ -9,6 +9,8 @@ import dataclasses
 import math
 from typing import Any
 
+from engine.estimates import CostTotals, LayerCost
+
 LARGEST_TEXT = 16 << 20
 """Bytes (UTF-8) of the longest cfg that is shown and edited as text."""
 
@@ -316,7 +318,8 @@ class LiveState:
     runs there are `quality`, `errors` (entire, by layer, of those whose error may have changed since it was told) and
     `changed`, the layers that ran again. `wishes` are the lines of custom_quantize_layers in force. `lines`, in an
     answer that tells of all layers, names the tensors of each layer and model input whose lines together put it into a
-    precision.
+    precision. `costs` and `totals` are estimates for the target: the first answer has the costs of all layers, later
+    ones of those that changed.
     """
 
     precisions: dict[str, str]
@@ -328,6 +331,8 @@ class LiveState:
     changed: tuple[str, ...] = ()
     wishes: dict[str, str] = dataclasses.field(default_factory=dict)
     lines: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    costs: dict[str, LayerCost] = dataclasses.field(default_factory=dict)
+    totals: CostTotals | None = None
 
 
 @dataclasses.dataclass(frozen=True)
