@@ -87,7 +87,7 @@ class CostTotals:
 
 @dataclasses.dataclass(frozen=True)
 class ModelEstimate:
-    """What a model is estimated to take on a chip. `kind` is always 'estimate', so that no reader takes it for measured.
+    """What a model is estimated to take on a chip. `kind` is always 'estimate': nothing of it was measured.
 
     `built` is the precision of the model ('int8', 'float16', ...). `cores` work on one inference of `batch` samples at
     `clock_mhz`. `notes` are what a person should know of the figures.
