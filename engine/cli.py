@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from engine.cli_console import Console, print_result, printable
+from engine.cli_console import Console, print_result
 from engine.cli_errors import in_options
 from engine.cli_options import UsageError
 from engine.cli_verbs import VERBS, verb_parser
 from engine.errors import Cancelled, EngineError, nearest
+from engine.text_tables import printable
 
 PROGRAM = "python -m engine"
 

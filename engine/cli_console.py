@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from engine.progress import Progress
 from engine.summaries import to_plain
+from engine.text_tables import printable
 
 SECONDS_BETWEEN_REDRAWS = 0.25
 _BAR_CELLS = 20
@@ -132,11 +133,6 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def printable(text: str) -> str:
-    """`text` without characters that would move a terminal's cursor: model files choose their own names."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def print_result(text: str) -> None:

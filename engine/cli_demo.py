@@ -9,13 +9,14 @@ from typing import Any
 from engine import demo as bundled
 from engine import ort
 from engine.cli_console import Console, screen_width
-from engine.cli_text import accuracy_text, counted
+from engine.cli_text import accuracy_text
 from engine.cli_tuning_text import findings_text, tune_text
 from engine.config import Config
 from engine.quantization.dataset import read_sample
 from engine.quantization.preprocessing import input_specs
 from engine.session import Session
 from engine.session_state import Array
+from engine.text_tables import counted
 
 
 def demo(arguments: argparse.Namespace, console: Console) -> int:

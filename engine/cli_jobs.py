@@ -27,16 +27,7 @@ from engine.cli_sessions import (
     ready,
     require_precision,
 )
-from engine.cli_text import (
-    accuracy_text,
-    build_text,
-    counted,
-    model_text,
-    outputs_text,
-    shape_text,
-    table,
-    worst_layers,
-)
+from engine.cli_text import accuracy_text, build_text, model_text, outputs_text, worst_layers
 from engine.cli_tuning_text import recipes_text, sources_text
 from engine.errors import ConfigError, EngineError, InputError, ModelError
 from engine.files.writing import replacing
@@ -47,6 +38,7 @@ from engine.quantization.preprocessing import input_specs
 from engine.session import Session
 from engine.session_state import Array
 from engine.summaries import ModelSummary
+from engine.text_tables import counted, shape_text, table
 
 _TOP = 5
 

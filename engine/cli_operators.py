@@ -8,10 +8,10 @@ import importlib
 from collections.abc import Iterable
 
 from engine.cli_console import Console
-from engine.cli_text import counted, table
 from engine.cost.placement import CONDITIONS, place_all
 from engine.errors import ConfigError, nearest
 from engine.targets import TARGETS, find_target
+from engine.text_tables import counted, table
 
 FRONT_ENDS = {
     "ONNX": "onnx_operators",

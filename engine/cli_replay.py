@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.cli_console import Console, print_result, printable
+from engine.cli_console import Console, print_result
 from engine.cli_options import UsageError
 from engine.cli_sessions import check_folder, check_result
-from engine.cli_text import counted, shortened, table
 from engine.errors import EngineError, FileError, InputError, QuantizationError, nearest
 from engine.files.writing import replacing
 from engine.journal.entries import Entry, read
@@ -23,6 +22,7 @@ from engine.quantization.edits import row_of
 from engine.quantization.table import GRIDS
 from engine.session_hybrid import HybridSession
 from engine.summaries import CfgReading, LayerSummary, Quality
+from engine.text_tables import counted, printable, shortened, table
 
 _PRECISIONS = {"int8": "int8", "int16": "int16", "float16": "float16", "default": ""}
 _NAMES = 3

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from engine.cli_console import printable
 from engine.summaries import (
     AccuracyReport,
     BuildSummary,
@@ -18,24 +17,9 @@ from engine.summaries import (
     Quality,
     TensorSummary,
 )
+from engine.text_tables import NAME_CELLS, counted, printable, shape_text, shortened, table
 
-_NAME_CELLS = 60
 _FEWEST_NAME_CELLS = 10
-
-
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
-    """Columns as wide as their widest cell; those listed in `numbers` are set to the right."""
-    cells = [list(headers), *[[printable(cell) for cell in row] for row in rows]]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if column in numbers else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
 
 
 def model_text(model: ModelSummary) -> str:
@@ -138,10 +122,10 @@ def _fitting(headers: list[str], rows: list[list[str]], width: int | None) -> st
     without_distances = [column for column in every if column not in (4, 6)]
     over = 0
     for columns in (every, without_distances):
-        text = drawn(columns, _NAME_CELLS)
+        text = drawn(columns, NAME_CELLS)
         if width is None or (over := _wide(text) - width) <= 0:
             return text
-    names = max(len(headers[0]), *(min(len(printable(row[0])), _NAME_CELLS) for row in rows))
+    names = max(len(headers[0]), *(min(len(printable(row[0])), NAME_CELLS) for row in rows))
     return drawn(without_distances, max(_FEWEST_NAME_CELLS, names - over))
 
 
@@ -184,16 +168,6 @@ def outputs_text(outputs: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 layer`, `2 layers`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def shape_text(shape: Sequence[int | str]) -> str:
-    """`1x3x48x192`; `scalar` for no dimensions."""
-    return "x".join(str(size) for size in shape) or "scalar"
-
-
 def number(value: float | None) -> str:
     """Six significant digits; `-` for none."""
     return "-" if value is None else f"{value:.6g}"
@@ -206,11 +180,6 @@ def _pair(pair: ErrorPair | None) -> tuple[str, str]:
 def _part_text(part: PartError) -> str:
     flag = f" {part.flag}" if part.flag else ""
     return f"part {part.start}..{part.stop}{flag}"
-
-
-def shortened(name: str, cells: int = _NAME_CELLS) -> str:
-    """The end of a long name, which is the part that tells layers of one block apart."""
-    return name if len(name) <= cells else "…" + name[1 - cells :]
 
 
 def _share(share: float | None) -> str:

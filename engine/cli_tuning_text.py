@@ -6,9 +6,8 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from engine.cli_console import printable
-from engine.cli_text import counted, shortened, table
 from engine.summaries import Candidate, Finding, HybridSummary, Quality, RecipeScore, SourceMap, TuneReport
+from engine.text_tables import counted, printable, shortened, table
 
 _WIDTH = 80
 _NAME_CELLS = 48

@@ -23,12 +23,13 @@ from PIL import Image
 
 import rknn_tui.__main__ as program
 from engine import cli, cli_jobs, demo
-from engine.cli_console import Console, duration, printable, progress_line
+from engine.cli_console import Console, duration, progress_line
 from engine.cli_options import UsageError, expand_arguments, job_options, read_config_file
-from engine.cli_text import accuracy_text, table, worst_layers
+from engine.cli_text import accuracy_text, worst_layers
 from engine.cli_verbs import VERBS, verb_parser
 from engine.errors import Cancelled, ConfigError, FileError, ModelError
 from engine.summaries import AccuracyReport, ErrorPair, LayerError, Quality
+from engine.text_tables import printable, table
 
 HEAVY = ("numpy", "onnx", "onnxruntime", "onnx_ir", "textual", "PIL", "yaml")
 
