@@ -1,0 +1,108 @@
+"""Cycles and bytes of a convolution, by its numbers alone.
+
+The formulas were read off the tables of RKNN-Toolkit2 2.5.0. On the 942 rows of generated convolutions that were kept
+of them (3x3, 1x1, depthwise, large and dilated kernels on rk3566, rk3588 and rv1106, int8 and float16) the cycles of
+the multipliers are equal but for one row, and those of memory within 2 % but for a few small depthwise ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from engine.cost.chips import WIDTHS, Chip, MultiplierArray, rounded
+
+# An image of so few channels is read as it is, without padding.
+_IMAGE_CHANNELS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    """A convolution, or a product with a matrix as one of 1x1 over its rows.
+
+    positions: input and output positions of one sample (height times width). kernel: positions of the window. A
+    transposed one counts as a plain one over its output. `added` is whether it adds another feature map of its output's
+    shape; `weighed` whether its weights are constants, which the batch reads once.
+    """
+
+    batch: int
+    inputs: int
+    outputs: int
+    input_positions: int
+    output_positions: int
+    kernel: int
+    groups: int = 1
+    bias: bool = True
+    added: bool = False
+    weighed: bool = True
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each input channel has kernels of its own."""
+        return self.groups > 1 and self.groups == self.inputs
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates, without any padding."""
+        return self.batch * self.output_positions * self.kernel * self.outputs * self.inputs // self.groups
+
+    @property
+    def weights(self) -> int:
+        """Numbers in the weights."""
+        return self.kernel * self.outputs * self.inputs // self.groups
+
+
+@dataclasses.dataclass(frozen=True)
+class Moved:
+    """Bytes over the memory bus: read, of which `weights` are constants, and written."""
+
+    read: int
+    written: int
+    weights: int = 0
+
+
+def multiplier_cycles(convolution: Convolution, precision: str, chip: Chip) -> int:
+    """Cycles of the multipliers of one core; 0 where the chip has none for the precision."""
+    array, it = chip.array(precision), convolution
+    if array is None:
+        return 0
+    if it.depthwise:
+        return it.batch * array.depthwise_convolution(it.output_positions, it.kernel, it.outputs)
+    parts = _parts(it, array)
+    part = array.convolution(it.output_positions, it.kernel, it.inputs // parts, it.outputs // parts)
+    return it.batch * parts * part
+
+
+def moved(convolution: Convolution, precision: str, chip: Chip) -> Moved:
+    """Bytes read and written; channels are padded to the blocks in which memory and multipliers take them."""
+    it, width = convolution, WIDTHS[precision]
+    array = chip.array(precision) or chip.arrays["int8"]
+    parts = 1 if it.depthwise else _parts(it, array)
+    # Groups write their channels side by side into one feature map, without padding between them.
+    block = array.outputs * (2 if it.depthwise else 1)
+    outputs = it.outputs if parts > 1 else rounded(it.outputs, block)
+    per_output = 1 if it.depthwise else _weight_channels(it.inputs // parts, width, chip, array)
+    weights = it.kernel * it.outputs * per_output * width
+    if it.bias:
+        weights += rounded(it.outputs, block) * chip.bias_bytes(precision, depthwise=it.depthwise)
+    inputs = it.inputs if it.inputs <= _IMAGE_CHANNELS else rounded(it.inputs, chip.channel_block(precision))
+    read, written = it.input_positions * inputs * width, it.output_positions * outputs * width
+    read += written if it.added else 0
+    return Moved(it.batch * read + weights * (1 if it.weighed else it.batch), it.batch * written, weights)
+
+
+def _parts(it: Convolution, array: MultiplierArray) -> int:
+    """How many convolutions a grouped one becomes: its groups one after the other or, where that takes longer, one with
+    zeros between them."""
+    if it.groups == 1:
+        return 1
+    apart = array.convolution(it.output_positions, it.kernel, it.inputs // it.groups, it.outputs // it.groups)
+    whole = array.convolution(it.output_positions, it.kernel, it.inputs, it.outputs)
+    return it.groups if it.groups * apart <= whole else 1
+
+
+def _weight_channels(inputs: int, width: int, chip: Chip, array: MultiplierArray) -> int:
+    """Input channels of the weights as they are read: few are padded, to a power of two where memory allows it."""
+    if inputs >= array.inputs:
+        return inputs
+    least = max(chip.first_weight_bytes // width, 1)
+    return max(rounded(inputs, 8) if least >= 16 else 1 << (inputs - 1).bit_length(), least)
