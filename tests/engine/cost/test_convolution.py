@@ -137,7 +137,9 @@ def test_int8_never_takes_more_than_a_wider_precision(it: Convolution, name: str
         assert few or multiplier_cycles(it, "int8", chip) <= multiplier_cycles(it, precision, chip)
         # The bias and scale of a channel take 8 bytes in int8 and 4 in float16.
         spare = 4 * (it.outputs + 4 * array.outputs)
-        assert narrow.read + narrow.written <= wide.read + wide.written + spare
+        # How many convolutions a grouped one becomes depends on the precision.
+        if it.groups == 1 or it.depthwise:
+            assert narrow.read + narrow.written <= wide.read + wide.written + spare
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
