@@ -13,6 +13,7 @@ from typing import Any
 
 from engine import errors
 from engine.errors import EngineError
+from engine.estimates import ModelCosts
 from engine.summaries import (
     LARGEST_TEXT,
     AccuracyReport,
@@ -35,6 +36,7 @@ METHODS: dict[str, Any] = {
     "analyze": AccuracyReport,
     "export": None,
     "summary": ModelSummary,
+    "costs": ModelCosts,
     "apply": LiveState,
     "live_start": LiveState,
     "live_stop": None,

@@ -21,7 +21,8 @@ from engine.quantization.preprocessing import input_specs
 from engine.quantization.samples import Sample, Samples, spread
 from engine.quantization.table import from_cfg, to_cfg
 from engine.quantization.traffic import float16_notes
-from engine.session_state import Array, SampleList, SessionState, path_from
+from engine.session_cost import CostSession
+from engine.session_state import Array, SampleList, path_from
 from engine.summaries import AccuracyReport, BuildSummary, Finding, HybridSummary, SourceMap, TuneReport
 from engine.tuning.jobs import Executor
 from engine.tuning.lint import lint, lint_float
@@ -35,7 +36,7 @@ _DEFAULT = Wish()
 _TRACED_SAMPLES = 4
 
 
-class TuningSession(SessionState):
+class TuningSession(CostSession):
     """A session whose built model can be measured and changed."""
 
     def hybrid_step1(

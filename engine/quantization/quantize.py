@@ -64,6 +64,18 @@ def given_only(model: ir.Model, layers: tuple[Layer, ...]) -> Table:
     return _fill(model, layers, ranges, ranges, half, "int8")
 
 
+def uncalibrated(model: ir.Model, layers: tuple[Layer, ...], config: Config) -> Table:
+    """A table with the precisions that a build would choose, over ranges that mean nothing: for what needs no numbers.
+
+    Of a model that brought parameters it is the table that a build without a dataset makes.
+    """
+    if any(given(value) is not None for value in float_values(model)):
+        return given_only(model, layers)
+    nothing = {v.name or "": (0.0, 1.0) for v in float_values(model)}
+    half = final_softmax(model) if "float16" in config.target.precisions else set()
+    return _fill(model, layers, nothing, nothing, half, config.precision)
+
+
 def to_float16(model: ir.Model) -> Table:
     """The table of the float16 model."""
     return Table({v.name or "": Row("float16", 0.0, 0.0) for v in float_values(model)})

@@ -1,0 +1,85 @@
+"""Memory of a whole model on a chip: the constants of each layer, and a plan for the tensors between them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+
+from engine.cost.chips import Chip
+from engine.cost.memory import (
+    CONVOLUTION,
+    DENSE,
+    DEPTHWISE,
+    INPUT,
+    OTHER,
+    constant_bytes,
+    given_out,
+    lifetimes,
+    operand_bytes,
+    tensor_bytes,
+    weight_bytes,
+)
+from engine.cost.plan import Demand
+from engine.cost.work import LayerWork, Shape
+
+
+class ModelMemory:
+    """Sizes of a graph's tensors and constants on one chip, for whatever precisions they have."""
+
+    def __init__(
+        self, model: ir.Model, work: Sequence[LayerWork], shapes: Mapping[str, Shape], chip: Chip, batch: int = 1
+    ) -> None:
+        self._chip, self._batch, self._work, self._shapes = chip, batch, tuple(work), shapes
+        inputs, outputs = ([v.name or "" for v in values] for values in (model.graph.inputs, model.graph.outputs))
+        self._times = lifetimes([(it.reads, it.writes) for it in work], inputs, outputs)
+        self._kinds = dict.fromkeys(inputs, INPUT)
+        for it in work:
+            self._kinds.update(dict.fromkeys(it.writes, _kind(it)))
+        # What the NPU keeps in blocks of channels is handed over dense as well.
+        self._given = [name for name in dict.fromkeys(outputs) if len(shapes[name]) == 4 and self._kinds[name] != INPUT]
+        self._bytes = functools.cache(self._bytes_of)
+        self.weights = functools.cache(self._weights_of)
+
+    def demands(self, stored: Mapping[str, str]) -> list[Demand]:
+        """What each tensor needs, from when to when; `stored` is the precision of every tensor, '' for integers."""
+        found = [
+            Demand(name, self._bytes(name, stored[name], self._kinds[name]), *times)
+            for name, times in self._times.items()
+        ]
+        found += [
+            Demand(given_out(name), self._bytes(name, stored[name], DENSE), *self._times[name]) for name in self._given
+        ]
+        return found
+
+    def _bytes_of(self, name: str, precision: str, kind: str) -> int:
+        shape = self._shapes[name]
+        return tensor_bytes((shape[0] * self._batch, *shape[1:]) if shape else shape, precision, kind, self._chip)
+
+    def _weights_of(self, index: int, precision: str) -> int:
+        """Bytes of the constants of a layer that computes in `precision`."""
+        it = self._work[index]
+        found = 0
+        convolution = it.convolution
+        if convolution is not None and convolution.weighed:
+            found += weight_bytes(
+                convolution.outputs, convolution.inputs, convolution.kernel, precision, self._chip,
+                groups=convolution.groups, bias=convolution.bias,
+            )  # fmt: skip
+        if it.constants:
+            shape = it.out_shapes[0] if it.out_shapes else ()
+            on_features = it.kind == "elementwise" and len(shape) == 4 and it.constants <= shape[1]
+            found += (
+                operand_bytes(shape[1], precision, self._chip)
+                if on_features
+                else constant_bytes(it.constants, precision)
+            )
+        return found
+
+
+def _kind(it: LayerWork) -> str:
+    if it.convolution is not None:
+        return DEPTHWISE if it.convolution.depthwise else CONVOLUTION
+    # A mean over positions runs as a convolution with one kernel a channel.
+    return DEPTHWISE if it.main.op_type == "GlobalAveragePool" else OTHER
