@@ -40,7 +40,7 @@ class Facts:
     exponent: float | None = None
 
 
-_NO_FACTS = Facts()
+NO_FACTS = Facts()
 _SMALL, _MIDDLE = ("rv1103", "rv1106"), ("rk3566", "rk3568")
 
 # Observed.
@@ -111,7 +111,7 @@ def place(operator: str, target: str) -> Place:
     return _processor(operator, target) if operator in _LISTED_ON_CPU else "unknown"
 
 
-def placed(operator: str, precision: str, target: str, facts: Facts = _NO_FACTS) -> Place:
+def placed(operator: str, precision: str, target: str, facts: Facts = NO_FACTS) -> Place:
     """Where `target` runs one node.
 
     precision: 'int8', 'int16', 'float16', or '' for integers that are not quantized.
