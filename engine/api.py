@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from engine.api_boards import (
     NPU_CORE_0,
@@ -18,13 +18,16 @@ from engine.api_boards import (
     NPU_CORE_0_1_2,
     NPU_CORE_1,
     NPU_CORE_2,
+    NPU_CORE_ALL,
     NPU_CORE_AUTO,
-    check_core_mask,
+    cores_of,
     refuse_board,
 )
 from engine.api_calls import LOG, Console, log_build, log_check, log_error, log_proposal, stages, toolkit_call
 from engine.api_loading import LoadingCalls
+from engine.cli_console import print_result
 from engine.config import Config
+from engine.cost.reports import memory_text, perf_text
 from engine.errors import ConfigError, EngineError, InputError, NotYetError, OrderError
 from engine.progress import Progress
 from engine.session import Session
@@ -37,6 +40,7 @@ __all__ = [
     "NPU_CORE_0_1_2",
     "NPU_CORE_1",
     "NPU_CORE_2",
+    "NPU_CORE_ALL",
     "NPU_CORE_AUTO",
     "RKNN",
 ]
@@ -57,6 +61,7 @@ class RKNN(LoadingCalls):
     NPU_CORE_2 = NPU_CORE_2
     NPU_CORE_0_1 = NPU_CORE_0_1
     NPU_CORE_0_1_2 = NPU_CORE_0_1_2
+    NPU_CORE_ALL = NPU_CORE_ALL
 
     def __init__(self, verbose: bool | str = False, verbose_file: str | None = None) -> None:
         self._console = Console(verbose, verbose_file)
@@ -64,7 +69,8 @@ class RKNN(LoadingCalls):
         self._session: Session | None = None
         self._load_again: _Loader | None = None
         self._built = ""
-        self._running = False
+        self._running: _Runtime | None = None
+        self._package: Path | None = None
 
     @toolkit_call(-1)
     def config(
@@ -145,6 +151,7 @@ class RKNN(LoadingCalls):
     def export_rknn(self, export_path: str) -> int:
         """Write the built model to `export_path`. Returns 0 or -1."""
         path = self._ready().export(export_path)
+        self._package = path
         LOG.info("export_rknn: wrote %s", path)
         return 0
 
@@ -154,7 +161,7 @@ class RKNN(LoadingCalls):
         session = Session(self._config)
         summary = session.load_rknn(path)
         self._take(session, built=summary.built or "unknown")
-        self._load_again = None
+        self._load_again, self._package = None, Path(path)
         return 0
 
     @toolkit_call(-1)
@@ -169,17 +176,18 @@ class RKNN(LoadingCalls):
     ) -> int:
         """Choose where the model runs: `target` None is the simulator; boards are not in this version. Returns 0 or -1.
 
-        `device_id`, `perf_debug`, `eval_mem`, `async_mode` and `core_mask` mean nothing to the simulator.
+        `perf_debug` lets `eval_perf` tell of every layer. `core_mask`, one of the constants NPU_CORE_..., says how many
+        cores its estimate is for; a target with fewer refuses it. `eval_mem` is taken and not needed; `device_id` and
+        `async_mode` mean nothing to the simulator.
         """
         session = self._ready()
-        check_core_mask(core_mask)
+        cores = cores_of(core_mask, session.config.target_platform)
         refuse_board(target, session.config)
         if device_id is not None:
             LOG.warning("init_runtime: device_id is ignored without a target")
-        ignored = {"perf_debug": perf_debug, "eval_mem": eval_mem, "async_mode": async_mode, "core_mask": core_mask}
-        for name in (name for name, value in ignored.items() if value):
-            LOG.warning("init_runtime: %s has no effect on the simulator", name)
-        self._running = True
+        if async_mode:
+            LOG.warning("init_runtime: async_mode has no effect on the simulator")
+        self._running = _Runtime(bool(perf_debug), cores)
         return 0
 
     @toolkit_call(None)
@@ -194,9 +202,7 @@ class RKNN(LoadingCalls):
         `data_format`: 'nhwc' (also when None) or 'nchw', for four-dimensional inputs. An input whose
         `inputs_pass_through` is 1 is not normalized.
         """
-        session = self._ready()
-        if not self._running:
-            raise OrderError("the runtime is not initialized", hint="call init_runtime first")
+        session, _ = self._initialized()
         if hasattr(inputs, "shape"):
             inputs = [cast(Array, inputs)]
         return session.infer(inputs, data_format=data_format, inputs_pass_through=inputs_pass_through)
@@ -230,14 +236,43 @@ class RKNN(LoadingCalls):
         return 0
 
     @toolkit_call(None)
-    def eval_perf(self, inputs: Sequence[Array] | None = None, is_print: bool = True) -> str | None:
-        """Time the model on a board. Not in this version: returns None."""
-        raise NotYetError("timing needs a board, and boards are not supported by this version")
+    def eval_perf(
+        self, inputs: Sequence[Array] | bool | None = None, is_print: bool = True, fix_freq: bool = True
+    ) -> str | None:
+        """The time that the model takes, as a printed form; with `is_print` it is also printed.
+
+        The simulator estimates it, for the target and the clock that the form names: nothing is measured, and neither
+        `inputs` nor `fix_freq` change it. After init_runtime(perf_debug=True) the form has a line a layer. Both ways to
+        call it are taken: eval_perf(inputs, is_print) and, of later toolkits, eval_perf(is_print, fix_freq). Returns
+        None on failure.
+        """
+        session, runtime = self._initialized()
+        estimate = session.estimate(cores=runtime.cores)
+        text = perf_text(estimate, worst=None if runtime.perf_debug else 0)
+        wanted = inputs if isinstance(inputs, bool) else is_print
+        if wanted:
+            print_result(text)
+        return text
 
     @toolkit_call(None)
     def eval_memory(self, is_print: bool = True) -> dict[str, int] | None:
-        """Report the model's memory on a board. Not in this version: returns None."""
-        raise NotYetError("memory is measured on a board, and boards are not supported by this version")
+        """The bytes of memory that the model takes: of its weights, of the tensors between layers, and of both.
+
+        The simulator estimates them, also after init_runtime without eval_mem=True. With `is_print` a form is printed,
+        with the size of the package where it was exported or loaded. Returns None on failure.
+        """
+        session, runtime = self._initialized()
+        estimate = session.estimate(cores=runtime.cores)
+        if is_print:
+            package = self._package
+            size = package.stat().st_size if package is not None and package.is_file() else None
+            print_result(memory_text(estimate, model_bytes=size))
+        memory = estimate.memory
+        return {
+            "total_weight_allocation": memory.weight_bytes,
+            "total_internal_allocation": memory.internal_bytes,
+            "total_model_allocation": memory.total_bytes,
+        }
 
     @toolkit_call(None)
     def get_sdk_version(self) -> str | None:
@@ -271,7 +306,7 @@ class RKNN(LoadingCalls):
                 proposal_dataset_size=proposal_dataset_size,
                 progress=progress,
             )
-        self._built, self._running = summary.build.precision, False
+        self._built, self._running, self._package = summary.build.precision, None, None
         log_build("hybrid_quantization_step1", summary.build)
         log_proposal("hybrid_quantization_step1", summary)
         return 0
@@ -338,7 +373,7 @@ class RKNN(LoadingCalls):
 
     def _take(self, session: Session, *, built: str) -> None:
         before, self._session = self._session, session
-        self._built, self._running = built, False
+        self._built, self._running, self._package = built, None, None
         if before is not None:
             before.release()
 
@@ -352,6 +387,19 @@ class RKNN(LoadingCalls):
         if not self._built:
             raise OrderError("the model is not built", hint="call build first")
         return session
+
+    def _initialized(self) -> tuple[Session, _Runtime]:
+        session = self._ready()
+        if self._running is None:
+            raise OrderError("the runtime is not initialized", hint="call init_runtime first")
+        return session, self._running
+
+
+class _Runtime(NamedTuple):
+    """What init_runtime was asked for."""
+
+    perf_debug: bool
+    cores: int
 
 
 class _Loader(Protocol):

@@ -144,12 +144,14 @@ def _run(words: list[str], program: str) -> int:
         raise UsageError(f"unknown command {verb!r}", hint=nearest(verb, VERBS))
     arguments = verb_parser(verb, program).parse_words(words[1:])
     with Console(as_json=arguments.json, verbose=arguments.verbose, quiet=arguments.quiet) as console:
-        from engine import cli_demo, cli_jobs, cli_operators, cli_replay, cli_tuning
+        from engine import cli_cost, cli_demo, cli_jobs, cli_operators, cli_replay, cli_tuning
 
         jobs: dict[str, Callable[[argparse.Namespace, Console], int]] = {
             "build": cli_jobs.build,
             "infer": cli_jobs.infer,
             "analyze": cli_jobs.analyze,
+            "perf": cli_cost.perf,
+            "memory": cli_cost.memory,
             "lint": cli_tuning.lint,
             "tune": cli_tuning.tune,
             "hybrid": cli_tuning.hybrid,

@@ -66,8 +66,8 @@ class JobOptions:
         }
 
 
-def add_job_arguments(parser: argparse.ArgumentParser) -> None:
-    """Let `parser` take every option that `job_options` reads."""
+def add_job_arguments(parser: argparse.ArgumentParser, *, several_targets: bool = False) -> None:
+    """Let `parser` take every option that `job_options` reads; with `several_targets`, --target fills `targets`."""
     model = parser.add_argument_group("the model")
     model.add_argument(
         "--input", action="append", metavar="NAME", help="start the model at this tensor; once for each, in order"
@@ -101,7 +101,19 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--dataset", metavar="FILE", help="text file that lists the calibration samples: int8")
     build.add_argument("--float16", action="store_true", default=None, help="do not quantize; needs no dataset")
     build.add_argument("--batch", type=_positive, metavar="N", help="frames in one inference (default 1)")
-    build.add_argument("--target", metavar="CHIP", help=f"{', '.join(TARGETS)} (default {Config.target_platform})")
+    chips = f"{', '.join(TARGETS)} (default {Config.target_platform})"
+    if several_targets:
+        parser.set_defaults(target=None)
+        build.add_argument(
+            "--target",
+            action="extend",
+            type=_words,
+            dest="targets",
+            metavar="CHIP,...",
+            help=f"several side by side, all for every one: {chips}",
+        )
+    else:
+        build.add_argument("--target", metavar="CHIP", help=chips)
     build.add_argument("--dtype", metavar="TYPE", help=f"{', '.join(DTYPES)} (default {Config.quantized_dtype})")
     build.add_argument(
         "--algorithm", metavar="NAME", help=f"{', '.join(ALGORITHMS)}: how ranges are found (default normal)"
@@ -311,6 +323,10 @@ _FIELD_READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 
 def _tuple(values: list[Any] | None) -> tuple[Any, ...] | None:
     return None if values is None else tuple(values)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
 
 
 def _numbers(text: str) -> list[float]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from engine.cli_console import print_result
 from engine.cli_options import UsageError, add_job_arguments, expand_arguments, flags
+from engine.cost.schema import estimate_schema
 from engine.errors import nearest
 
 VERBS = {
     "build": "convert and quantize a model into a package",
     "infer": "run a model or package on the simulator",
     "analyze": "compare the quantized model with the float model, layer by layer",
+    "perf": "estimate the time that a model takes on a chip, layer by layer; no board, no samples",
+    "memory": "estimate the memory that a model takes on a chip",
     "lint": "find what costs accuracy in a model, its samples or its precisions",
     "tune": "find the few layers that are worth a higher precision",
     "hybrid": "write the files of hybrid quantization, to edit and build from",
@@ -28,6 +33,8 @@ _USAGES = {
     "build": "MODEL (--dataset FILE | --float16 | --cfg FILE) [-o OUT.rknn] [options]",
     "infer": "MODEL FILE [FILE ...] [--save OUT.npz] [options]",
     "analyze": "MODEL [--dataset FILE] [--sample FILE ...] [--sources] [options]",
+    "perf": "MODEL [--target CHIP,...] [--cfg FILE ...] [--layers] [--csv FILE] [options]",
+    "memory": "MODEL [--target CHIP,...] [--cfg FILE ...] [--layers] [--csv FILE] [options]",
     "lint": "MODEL [--dataset FILE] [--sample FILE ...] [--strict] [options]",
     "tune": "MODEL --dataset FILE [-o OUT.rknn] [--cfg OUT.quantization.cfg] [options]",
     "hybrid": "MODEL --dataset FILE [--proposal [N]] [--folder DIR] [options]",
@@ -53,6 +60,15 @@ _EXAMPLES = {
   {program} analyze model.onnx --dataset photos.txt --worst 10
   {program} analyze model.rknn --sample photo.jpg --sources
   {program} analyze model.rknn --sample photo.jpg --json > report.json""",
+    "perf": """\
+  {program} perf detector.onnx --input-size 1,3,480,480 --target rk3588
+  {program} perf detector.onnx --target rk3566,rk3588 --csv layers.csv
+  {program} perf detector.onnx --cfg before.cfg --cfg after.cfg --worst 20
+  {program} perf detector.rknn --layers --json > estimate.json""",
+    "memory": """\
+  {program} memory detector.onnx --target rv1106
+  {program} memory detector.onnx --target all --float16
+  {program} memory detector.rknn --json > estimate.json""",
     "lint": """\
   {program} lint model.onnx --dataset photos.txt --mean 128,128,128 --std 128,128,128
   {program} lint model.rknn --dataset photos.txt --sample as-the-camera-gives-it.npy --strict""",
@@ -124,7 +140,7 @@ def verb_parser(verb: str, program: str) -> Parser:
             "--worst", type=_count, metavar="N", help="show only the N layers with the lowest single cosine"
         )
     if verb not in _WITHOUT_BUILD:
-        add_job_arguments(parser)
+        add_job_arguments(parser, several_targets=verb in ("perf", "memory"))
     screen = parser.add_argument_group("what is shown")
     screen.add_argument("--json", action="store_true", help="print one JSON document")
     screen.add_argument("-v", "--verbose", action="store_true", help="show stages, seconds and tracebacks")
@@ -135,14 +151,24 @@ def verb_parser(verb: str, program: str) -> Parser:
 _WITHOUT_MODEL = ("demo", "replay", "ops")
 _WITHOUT_BUILD = ("demo", "replay", "set", "ops")
 
+_WITH_HYBRID = "a model, a package, or the .model of hybrid quantization"
 _MODELS = {
     "build": "a model, or the .model of hybrid quantization with --cfg",
-    "tune": "a model, a package, or the .model of hybrid quantization",
+    "perf": _WITH_HYBRID,
+    "memory": _WITH_HYBRID,
+    "tune": _WITH_HYBRID,
     "hybrid": "a model",
     "set": "the .model of hybrid quantization, or a package",
 }
 
+_ESTIMATE = """
+
+An estimate, not a measurement, and made without samples: int8 unless --float16 or a cfg says otherwise. A package is
+taken as it was built, and a .model as its cfg says."""
+
 _MORE = {
+    "perf": _ESTIMATE,
+    "memory": _ESTIMATE,
     "build": """
 
 With --cfg, MODEL is the .model that `hybrid` wrote, and is built as the edited cfg says.""",
@@ -213,6 +239,35 @@ def _analyze_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sources", action="store_true", help="also show which roundings the outputs' error comes from"
     )
+
+
+def _cost_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cfg",
+        action="append",
+        metavar="FILE",
+        help="with the custom_quantize_layers of this cfg; several are shown side by side",
+    )
+    parser.add_argument("--data", metavar="FILE", help="the .data that belongs to a .model (default: that beside it)")
+    parser.add_argument(
+        "--cores", type=_count, default=1, metavar="N", help="NPU cores that share the work (default 1; rk3588 has 3)"
+    )
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--layers", action="store_true", help="show all layers (default: the 10 that take most)")
+    shown.add_argument("--worst", type=_count, metavar="N", help="show only the N layers that take most")
+    parser.add_argument("--csv", metavar="FILE", help="write all layers to a file")
+    parser.add_argument("--schema", action=_Schema, help="print the JSON Schema of what --json prints, and end")
+
+
+class _Schema(argparse.Action):
+    """Prints, and ends the program as --help does."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print_result(json.dumps(estimate_schema(), indent=2))
+        parser.exit()
 
 
 def _lint_arguments(parser: argparse.ArgumentParser) -> None:
@@ -288,6 +343,8 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "build": _build_arguments,
     "infer": _infer_arguments,
     "analyze": _analyze_arguments,
+    "perf": _cost_arguments,
+    "memory": _cost_arguments,
     "lint": _lint_arguments,
     "tune": _tune_arguments,
     "hybrid": _hybrid_arguments,

@@ -64,7 +64,7 @@ def perf_text(estimate: ModelEstimate, *, worst: int | None = 0, width: int | No
     mac_usage = _shares([(layer.utilisation, layer.time_us) for layer in estimate.layers])
     lines = [
         f" Total Time(us): {totals.time_us:.1f}",
-        f" FPS: {totals.fps:.2f}",
+        f" FPS: {_fps(totals.fps)}",
         f" MacUsage(%): {100 * mac_usage:.1f}",
         f" Cycles(DDR/NPU/Total): {totals.cycles_ddr}/{totals.cycles_npu}/{totals.cycles_total}",
         f" Read/Write(KB): {totals.bytes_read / _KB:.1f}/{totals.bytes_written / _KB:.1f}",
@@ -121,7 +121,7 @@ def perf_side_by_side(cases: Sequence[Estimated], *, worst: int | None = 0, widt
     order = _order(cases, lambda layer: layer.time_us, worst)
     totals = [
         ("Total Time(us)", [f"{case.estimate.totals.time_us:.1f}" for case in cases]),
-        ("FPS", [f"{case.estimate.totals.fps:.2f}" for case in cases]),
+        ("FPS", [_fps(case.estimate.totals.fps) for case in cases]),
     ]
     return _side_by_side("Performance: microseconds by layer", cases, order, times, totals, width)
 
@@ -355,6 +355,10 @@ def _shares(values: Sequence[tuple[float, float]]) -> float:
     """The mean of the first of each pair, weighted by the second."""
     whole = sum(weight for _, weight in values)
     return sum(value * weight for value, weight in values) / whole if whole else 0.0
+
+
+def _fps(value: float) -> str:
+    return f"{value:.2f}" if value < 1000 else f"{value:.0f}"
 
 
 def _percent(share: float) -> str:

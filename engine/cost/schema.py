@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-_PRECISIONS = ["int8", "int16", "float16"]
+# Several where a cfg parts a fused layer.
+_PRECISIONS = "^((int8|int16|float16)([+](int8|int16|float16))*)?$"
 
 
 def estimate_schema() -> dict[str, Any]:
@@ -90,7 +91,10 @@ _TRAFFIC = {
 _LAYER: dict[str, Any] = {
     "name": _text("the layer's output tensor, as in the cfg"),
     "op": _text("its operator, with those that are fused with it"),
-    "precision": _choice("what it computes in; empty for integers", *_PRECISIONS, ""),
+    "precision": {
+        **_text("what it computes in: int8, int16 or float16; int8+float16 where a cfg parts it; empty for integers"),
+        "pattern": _PRECISIONS,
+    },
     "in_shapes": _shapes("what it reads: activations, weights and biases, what it adds"),
     "out_shapes": _shapes("what it writes"),
     **_CYCLES,

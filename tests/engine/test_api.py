@@ -16,9 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import engine.api
 from engine import demo
-from engine.api import NPU_CORE_0_1_2, NPU_CORE_AUTO, RKNN
+from engine.api import NPU_CORE_ALL, NPU_CORE_AUTO, RKNN
 from engine.config import Config
 from engine.errors import ModelError
+from engine.estimates import CostTotals, LayerEstimate, MemoryEstimate, ModelEstimate
 from engine.progress import Progress
 from engine.summaries import AccuracyReport, BuildSummary, ErrorPair, ModelSummary
 
@@ -64,6 +65,17 @@ class StandIn:
     def analyze(self, inputs: Any, *, output_dir: str, progress: Progress) -> AccuracyReport:
         self.calls.append(("analyze", inputs, output_dir))
         return AccuracyReport((), {"y": ErrorPair(0.99, 1.5)}, 1, 0.1, output_dir, ("the head loses most",))
+
+    def estimate(self, target: str | None = None, **options: int) -> ModelEstimate:
+        self.calls.append(("estimate", target, options))
+        shapes = ((1, 3, 8, 8),), ((1, 4, 8, 8),)
+        layer = LayerEstimate(
+            *("conv", "ConvRelu", "int8", *shapes, 100, 50, 60, 60, 0.06, 300, 256, "memory", "high"),
+        )
+        totals = CostTotals(100, 50, 60, 60, 0.06, 1e6 / 0.06, 300, 256, 4_312_608, 1_756_160)
+        memory = MemoryEstimate(4_312_608, 1_756_160, 6_068_768, 1_700_000, ())
+        cores = options.get("cores", 1)
+        return ModelEstimate("estimate", "rk3566", "int8", cores, 1, 900.0, (layer,), totals, memory, ("a note",))
 
     def export(self, path: str) -> Path:
         self.calls.append(("export", path))
@@ -119,6 +131,7 @@ GUIDE_SIGNATURES = {
     "load_rknn": "path",
     "init_runtime": "target device_id perf_debug eval_mem async_mode core_mask",
     "inference": "inputs data_format inputs_pass_through",
+    "eval_perf": "inputs is_print fix_freq",
     "eval_memory": "is_print",
     "get_sdk_version": "",
     "hybrid_quantization_step1": "dataset rknn_batch_size proposal proposal_dataset_size",
@@ -191,8 +204,15 @@ def test_the_guides_whole_flow_returns_zeros_and_reaches_the_session(stand_in: t
         (RKNN, lambda r: r.config(target_platfrom="rk3588"), -1, "'target_platform'"),
         (RKNN, lambda r: r.load_onnx(), -1, "model"),
         (loaded, lambda r: r.build(data_set="d"), -1, "'dataset'"),
-        (RKNN, lambda r: r.eval_perf(inputs=[], is_print=True), None, "board"),
-        (RKNN, lambda r: r.eval_memory(), None, "board"),
+        (built, lambda r: r.init_runtime(core_mask="0"), -1, "core_mask"),
+        (built, lambda r: r.init_runtime(core_mask=RKNN.NPU_CORE_0_1), -1, "rk3566 has 1 NPU core, so NPU_CORE_0_1"),
+        (RKNN, lambda r: r.eval_perf(inputs=[], is_print=True), None, "load_onnx"),
+        (RKNN, lambda r: r.eval_memory(), None, "load_onnx"),
+        (loaded, lambda r: r.eval_perf(), None, "call build first"),
+        (loaded, lambda r: r.eval_memory(), None, "call build first"),
+        (built, lambda r: r.eval_perf(), None, "init_runtime"),
+        (built, lambda r: r.eval_memory(), None, "init_runtime"),
+        (built, lambda r: r.eval_perf(image=[]), None, "'image'"),
         (RKNN, lambda r: r.get_sdk_version(), None, "board"),
         (RKNN, lambda r: r.config(equalization="yes"), -1, "equalization"),
         (RKNN, lambda r: r.config(bias_corection=True), -1, "'bias_correction'"),
@@ -228,6 +248,8 @@ def test_a_failure_is_one_line_and_the_toolkits_value(
         lambda r: r.inference([]),
         lambda r: r.load_rknn("x"),
         lambda r: r.accuracy_analysis(["a"]),
+        lambda r: r.eval_perf(),
+        lambda r: r.eval_memory(),
     ],
 )
 def test_after_release_every_call_says_so(
@@ -286,7 +308,7 @@ def test_the_guides_misspelt_custom_string_is_taken(
 def test_a_package_needs_no_config_and_runs_on_the_simulator(stand_in: type[StandIn]) -> None:
     rknn = RKNN()
     assert rknn.load_rknn(path="m.rknn") == 0
-    assert rknn.init_runtime(core_mask=NPU_CORE_0_1_2) == 0
+    assert rknn.init_runtime(core_mask=NPU_CORE_AUTO) == 0
     assert rknn.inference([np.zeros(1)]) is not None
     assert rknn.build(dataset="d") == -1
 
@@ -298,10 +320,125 @@ def test_a_bare_array_is_one_input(stand_in: type[StandIn]) -> None:
     assert StandIn.instances[0].calls[-1] == ("infer", 1, "nchw", [1])
 
 
+# Time and memory
+
+
+def running(**options: Any) -> RKNN:
+    rknn = built()
+    assert rknn.init_runtime(**options) == 0
+    return rknn
+
+
+def test_eval_perf_returns_what_it_prints_and_says_that_it_is_an_estimate(
+    stand_in: type[StandIn], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = running().eval_perf(inputs=[np.zeros((1, 8, 8, 3))], is_print=True)
+    captured = capsys.readouterr()
+    assert text is not None and captured.out == f"{text}\n"
+    assert captured.err == ""
+    assert "ESTIMATE, not a measurement" in text
+    assert "Total Time(us): 0.1" in text and "FPS:" in text
+    assert "ConvRelu" not in text
+
+
+def test_eval_perf_tells_of_layers_after_perf_debug(stand_in: type[StandIn]) -> None:
+    text = running(perf_debug=True).eval_perf(is_print=False)
+    assert text is not None
+    assert "ConvRelu" in text and "Total Time(us)" in text
+
+
+@pytest.mark.parametrize(
+    ("positional", "named", "printed"),
+    [
+        ((), {}, True),
+        ((None, True), {}, True),
+        ((None, False), {}, False),
+        (([np.zeros(3)], False), {}, False),
+        ((True,), {}, True),
+        ((False,), {}, False),
+        ((False, True), {}, False),
+        ((True, False), {}, True),
+        ((), {"is_print": False, "fix_freq": False}, False),
+    ],
+)
+def test_eval_perf_is_called_as_in_old_and_new_toolkits(
+    positional: tuple[Any, ...],
+    named: dict[str, Any],
+    printed: bool,
+    stand_in: type[StandIn],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rknn = running()
+    capsys.readouterr()
+    assert rknn.eval_perf(*positional, **named) is not None
+    assert bool(capsys.readouterr().out) == printed
+
+
+def test_eval_memory_has_the_guides_keys_and_form(
+    stand_in: type[StandIn], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rknn = running()
+    expected = {
+        "total_weight_allocation": 4_312_608,
+        "total_internal_allocation": 1_756_160,
+        "total_model_allocation": 6_068_768,
+    }
+    assert rknn.eval_memory() == expected
+    text = capsys.readouterr().out
+    assert "    Total Weight Memory: 4.11 MiB\n    Total Internal Tensor Memory: 1.67 MiB\n" in text
+    assert "ESTIMATE, not a measurement" in text
+    assert "INFO" not in text, "nobody knows the size of a package before there is one"
+    assert rknn.eval_memory(is_print=False) == expected
+    assert capsys.readouterr().out == ""
+    package = tmp_path / "m.rknn"
+    package.write_bytes(bytes(1 << 20))
+    assert rknn.export_rknn(str(package)) == 0
+    assert rknn.eval_memory(True) == expected
+    assert "the size of model, current model size is: 1.00 MiB" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("target", "core_mask", "cores"),
+    [
+        ("rk3588", RKNN.NPU_CORE_AUTO, 1),
+        ("rk3588", RKNN.NPU_CORE_2, 1),
+        ("rk3588", RKNN.NPU_CORE_0_1, 2),
+        ("rk3588", RKNN.NPU_CORE_0_1_2, 3),
+        ("rk3588", RKNN.NPU_CORE_ALL, 3),
+        ("rk3576", RKNN.NPU_CORE_ALL, 2),
+        ("rk3576", RKNN.NPU_CORE_0_1, 2),
+        ("rk3576", RKNN.NPU_CORE_0_1_2, None),
+        ("rk3566", RKNN.NPU_CORE_0, 1),
+        ("rk3566", RKNN.NPU_CORE_ALL, 1),
+        ("rk3566", RKNN.NPU_CORE_1, None),
+    ],
+)
+def test_the_core_mask_decides_the_cores_of_the_estimate(
+    target: str, core_mask: int, cores: int | None, stand_in: type[StandIn]
+) -> None:
+    rknn = RKNN()
+    assert rknn.config(target_platform=target) == 0
+    assert rknn.load_onnx("m.onnx") == 0
+    assert rknn.build(dataset="d") == 0
+    assert rknn.init_runtime(core_mask=core_mask, perf_debug=True, eval_mem=True) == (-1 if cores is None else 0)
+    if cores is not None:
+        assert rknn.eval_perf(is_print=False) is not None
+        assert StandIn.instances[-1].calls[-1][2]["cores"] == cores
+
+
+def test_another_model_needs_its_own_init_runtime(stand_in: type[StandIn]) -> None:
+    rknn = running()
+    assert rknn.load_onnx("other.onnx") == 0
+    assert rknn.build(dataset="d") == 0
+    assert rknn.eval_perf() is None
+    assert rknn.eval_memory() is None
+
+
 def test_core_masks_are_constants_of_the_class_and_the_module() -> None:
     assert RKNN.NPU_CORE_AUTO == NPU_CORE_AUTO == 0
     assert (RKNN.NPU_CORE_0, RKNN.NPU_CORE_1, RKNN.NPU_CORE_2) == (1, 2, 4)
     assert (RKNN.NPU_CORE_0_1, RKNN.NPU_CORE_0_1_2) == (3, 7)
+    assert RKNN.NPU_CORE_ALL == NPU_CORE_ALL == 0xFFFF
 
 
 def test_success_is_silent_unless_verbose(stand_in: type[StandIn], capsys: pytest.CaptureFixture[str]) -> None:

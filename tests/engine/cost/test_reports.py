@@ -279,6 +279,7 @@ def test_documents_are_as_the_schema_says(blocks: bool) -> None:
         lambda found: found["layers"][0].update(macs=1.5),
         lambda found: found["layers"][0].update(utilisation=1.5),
         lambda found: found["layers"][0].update(precision="int4"),
+        lambda found: found["layers"][0].update(precision="int8+"),
         lambda found: found["totals"].pop("fps"),
         lambda found: found["memory"].update(total_bytes=-1),
         lambda found: found["memory"]["blocks"][0].pop("first"),

@@ -1,0 +1,172 @@
+"""The commands `perf` and `memory`: what a model is estimated to take on one chip or several."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.cli_console import Console, screen_width
+from engine.cli_options import JobOptions, UsageError, job_options
+from engine.cli_sessions import build_hybrid, check_result, load, warn_of_ignored
+from engine.config import Config
+from engine.cost.figures import FIGURES
+from engine.cost.reports import (
+    Estimated,
+    document,
+    largest,
+    layers_csv,
+    memory_side_by_side,
+    memory_text,
+    perf_side_by_side,
+    perf_text,
+    slowest,
+)
+from engine.errors import ConfigError, EngineError, QuantizationError
+from engine.files import hybrid_files
+from engine.files.writing import replacing
+from engine.quantization.table import from_cfg
+from engine.session import Session
+from engine.targets import TARGETS, find_target
+from engine.text_tables import counted
+
+ALL_TARGETS = "all"
+_SHOWN = 10
+
+
+def perf(arguments: argparse.Namespace, console: Console) -> int:
+    """`perf MODEL`: estimated time, in all and by layer."""
+    cases, _ = _estimates(arguments, console)
+    shown = {"worst": _shown(arguments), "width": screen_width()}
+    text = perf_side_by_side(cases, **shown) if len(cases) > 1 else perf_text(cases[0].estimate, **shown)
+    found = document(cases)
+    if arguments.worst is not None:
+        found["worst"] = [layer.name for _, layer in slowest(cases[0].estimate, arguments.worst)]
+    return _finish(arguments, console, cases, found, text)
+
+
+def memory(arguments: argparse.Namespace, console: Console) -> int:
+    """`memory MODEL`: estimated memory, in all and in use by layer."""
+    cases, model_bytes = _estimates(arguments, console)
+    shown = {"worst": _shown(arguments), "width": screen_width()}
+    if len(cases) > 1:
+        text = memory_side_by_side(cases, **shown)
+    else:
+        text = memory_text(cases[0].estimate, model_bytes=model_bytes, **shown)
+    found = document(cases, blocks=True)
+    if arguments.worst is not None:
+        found["worst"] = [layer.name for _, layer in largest(cases[0].estimate, arguments.worst)]
+    return _finish(arguments, console, cases, found, text)
+
+
+def _shown(arguments: argparse.Namespace) -> int | None:
+    return None if arguments.layers else arguments.worst or _SHOWN
+
+
+def _finish(
+    arguments: argparse.Namespace, console: Console, cases: list[Estimated], found: dict[str, Any], text: str
+) -> int:
+    if arguments.csv:
+        with replacing(arguments.csv) as file:
+            # What is no character, in a name, must not cost the whole file.
+            file.write(layers_csv(cases).encode("utf-8", "backslashreplace"))
+        text += f"\nwrote {arguments.csv}"
+    console.result(found, text)
+    return 0
+
+
+def _estimates(arguments: argparse.Namespace, console: Console) -> tuple[list[Estimated], int | None]:
+    """An estimate for each cfg on each target, and the size of the package where the model is one."""
+    targets = _targets(arguments)
+    options = job_options(arguments)
+    cfgs: list[str | None] = [*dict.fromkeys(arguments.cfg or [])] or [None]
+    hybrid = Path(arguments.model).suffix == ".model"
+    _check(arguments, options, hybrid)
+    session, model_bytes = Session(options.config), None
+    if not hybrid and load(session, arguments.model, options, console).built:
+        model_bytes = Path(arguments.model).stat().st_size
+        warn_of_ignored(arguments.model, "a package, built already", _without_own(options), console)
+    cases: list[Estimated] = []
+    left_out: dict[str, EngineError] = {}
+    for cfg in cfgs:
+        wishes: dict[str, str] | None = None
+        if hybrid:
+            session, _ = build_hybrid(arguments, _without_own(options), cfg, console)
+        elif cfg is not None:
+            wishes = from_cfg(hybrid_files.read_cfg(cfg), where=cfg).wishes
+        needed = _precisions(session, options, wishes)
+        for target in targets or [session.summary().target]:
+            problem = _obstacle(target, needed, arguments.cores)
+            if problem is not None and arguments.everywhere:
+                left_out[target] = problem
+                continue
+            if problem is not None:
+                problem.where = cfg or problem.where
+                raise problem
+            try:
+                found = session.estimate(
+                    target, float16=options.float16, wishes=wishes, cores=arguments.cores, batch=options.batch
+                )
+            except QuantizationError as error:
+                error.where = f"{cfg}: {error.where}" if cfg else error.where
+                raise
+            cases.append(Estimated(arguments.model, found, cfg))
+    if not cases:
+        raise UsageError("no target can run this", where="--target", hint="leave out --cores")
+    for target, problem in left_out.items():
+        console.warn(f"{target} is left out: it {problem.what}")
+    return cases, model_bytes
+
+
+def _check(arguments: argparse.Namespace, options: JobOptions, hybrid: bool) -> None:
+    """Raise UsageError or FileError for options that do not go together, before the model is read."""
+    if arguments.csv:
+        inputs = [arguments.model, *(arguments.cfg or []), arguments.data, options.weights]
+        check_result(Path(arguments.csv), "--csv", inputs)
+    if options.float16 and arguments.cfg:
+        raise UsageError("is for a model that is not float16 as a whole", where="--cfg", hint="leave out --float16")
+    if options.float16 and hybrid:
+        raise UsageError("a .model is built as its cfg says", where="--float16", hint="leave it out")
+    if arguments.data and not hybrid:
+        raise UsageError("belongs to a .model", where="--data", hint=f"leave it out for {arguments.model}")
+
+
+def _targets(arguments: argparse.Namespace) -> list[str]:
+    """The chips that are asked for; `arguments.target` becomes the first of them, with which the model is loaded."""
+    words = [word.lower() for word in arguments.targets or []]
+    arguments.everywhere = ALL_TARGETS in words
+    try:
+        names = list(TARGETS) if arguments.everywhere else [find_target(word).name for word in words]
+    except ConfigError as error:
+        raise UsageError(error.what, where="--target", hint=error.hint) from error
+    arguments.target = names[0] if names else None
+    return list(dict.fromkeys(names))
+
+
+def _without_own(options: JobOptions) -> JobOptions:
+    """The build options without those that count for a package and a .model too."""
+    config = dataclasses.replace(options.config, target_platform=Config.target_platform)
+    return dataclasses.replace(options, config=config, float16=False, batch=1)
+
+
+def _precisions(session: Session, options: JobOptions, wishes: Mapping[str, str] | None) -> set[str]:
+    """The precisions that a target needs to have."""
+    if options.float16 or wishes:
+        return {"float16"} if options.float16 else set((wishes or {}).values())
+    model = session.summary()
+    return {precision for layer in model.layers if model.built for precision in layer.precision.split("+")}
+
+
+def _obstacle(target: str, precisions: set[str], cores: int) -> EngineError | None:
+    """Why a target cannot run layers in these precisions, or on so many cores."""
+    most, has = int(FIGURES[target].cores.value), find_target(target).precisions
+    if cores > most:
+        return UsageError(f"has {counted(most, 'NPU core')}, not {cores}", where=f"--cores for {target}")
+    lacking = sorted(precisions - {"", *has})
+    if lacking:
+        return QuantizationError(
+            f"cannot run layers in {lacking[0]}", where=target, hint=f"{target} has {', '.join(has)}"
+        )
+    return None
