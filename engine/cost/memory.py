@@ -1,12 +1,13 @@
 """What tensors and constants take in a chip's memory, by their numbers alone, and from when to when tensors are there.
 
 The rules are those that give the totals which RKNN-Toolkit2 2.5.0 prints for real networks, with the blocks of
-`engine.cost.chips`. Ai and Ao are the channels of input and output that the multipliers take at once.
+`engine.cost.chips`. Ao are the channels of output that the multipliers take at once.
 
 - A feature map (four dimensions) lies in blocks of channels. What a convolution writes is padded to Ao, what one with a
   kernel a channel writes to 2 Ao, as in the toolkit's tables of bytes written; what others write to the chip's block.
-- A convolution's weights have input channels padded to Ai, output channels to 32 bytes; a depthwise one's have channels
-  padded to Ao. Bias, with the scale in int8 on newer chips, takes 4 or 8 bytes a channel, padded to Ao.
+- A convolution's weights lie in blocks of 32 input channels by 32 bytes of output channels; those of one with a kernel
+  a channel have channels padded to Ao. The bias takes 4 bytes a channel, in int8 on newer chips 8; channels are padded
+  to Ao.
 - Everything begins at a multiple of 64 bytes.
 
 They were found with two networks, a classifier and a text detector of PaddleOCR: weights are met to 0.3 % on rk3566 in
@@ -30,8 +31,9 @@ over positions, which runs as such; the caller; anything else. A dense tensor ha
 
 # An image of so few channels is read as it is, without padding.
 _IMAGE_CHANNELS = 4
-# Output channels of weights come in blocks of so many bytes: with 16 on rk3566 the classifier's are 13 % short.
-_WEIGHT_BLOCK = 32
+# Weights come in blocks of so many input channels by so many bytes of output channels, seen in int8 on rk3566 and in
+# int8 and float16 on rk3588. With 16 bytes, which rk3566 computes at once, the classifier's weights are 13 % short.
+_WEIGHT_INPUTS, _WEIGHT_BYTES = 32, 32
 # A factor and a term for each channel, 4 bytes each.
 _OPERAND_BYTES = 8
 
@@ -79,9 +81,7 @@ def weight_bytes(
         stored = rounded(rounded(outputs, array.outputs) * kernel * size, ALIGNMENT)
     else:
         parts = {1, groups}
-        stored = min(
-            part * _dense_weights(outputs // part, inputs // part, kernel, array.inputs, size) for part in parts
-        )
+        stored = min(part * _dense_weights(outputs // part, inputs // part, kernel, size) for part in parts)
     if bias:
         stored += rounded(rounded(outputs, array.outputs) * _bias_bytes(precision, chip), ALIGNMENT)
     return stored
@@ -152,8 +152,8 @@ def given_out(name: str) -> str:
     return f"{name} (given out)"
 
 
-def _dense_weights(outputs: int, inputs: int, kernel: int, input_block: int, size: int) -> int:
-    padded = rounded(outputs, _WEIGHT_BLOCK // size) * rounded(inputs, input_block)
+def _dense_weights(outputs: int, inputs: int, kernel: int, size: int) -> int:
+    padded = rounded(outputs, _WEIGHT_BYTES // size) * rounded(inputs, _WEIGHT_INPUTS)
     return rounded(padded * kernel * size, ALIGNMENT)
 
 
