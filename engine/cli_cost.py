@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from engine.cost.reports import (
     slowest,
 )
 from engine.errors import ConfigError, EngineError, QuantizationError
+from engine.estimates import ModelEstimate
 from engine.files import hybrid_files
 from engine.files.writing import replacing
 from engine.quantization.table import from_cfg
@@ -98,26 +100,42 @@ def _estimates(arguments: argparse.Namespace, console: Console) -> tuple[list[Es
             wishes = from_cfg(hybrid_files.read_cfg(cfg), where=cfg).wishes
         needed = _precisions(session, options, wishes)
         for target in targets or [session.summary().target]:
-            problem = _obstacle(target, needed, arguments.cores)
+            problem = _obstacle(target, needed, arguments.cores, cfg)
             if problem is not None and arguments.everywhere:
                 left_out[target] = problem
                 continue
             if problem is not None:
-                problem.where = cfg or problem.where
                 raise problem
-            try:
-                found = session.estimate(
-                    target, float16=options.float16, wishes=wishes, cores=arguments.cores, batch=options.batch
-                )
-            except QuantizationError as error:
-                error.where = f"{cfg}: {error.where}" if cfg else error.where
-                raise
+            with _named(cfg):
+                found = _estimate(session, target, options, wishes, arguments.cores)
             cases.append(Estimated(arguments.model, found, cfg))
     if not cases:
         raise UsageError("no target can run this", where="--target", hint="leave out --cores")
     for target, problem in left_out.items():
         console.warn(f"{target} is left out: it {problem.what}")
     return cases, model_bytes
+
+
+def _estimate(
+    session: Session, target: str, options: JobOptions, wishes: Mapping[str, str] | None, cores: int
+) -> ModelEstimate:
+    built = bool(session.summary().built)
+    if not built:
+        # Which layers a build makes float16 depends on the target that it is for.
+        session.config = dataclasses.replace(session.config, target_platform=target)
+    # What is built has a batch of its own.
+    batch = {} if built and options.batch == 1 else {"batch": options.batch}
+    return session.estimate(target, float16=options.float16, wishes=wishes, cores=cores, **batch)
+
+
+@contextlib.contextmanager
+def _named(cfg: str | None) -> Iterator[None]:
+    """Let errors of wishes name the cfg that has them."""
+    try:
+        yield
+    except QuantizationError as error:
+        error.where = f"{cfg}: {error.where}" if cfg else error.where
+        raise
 
 
 def _check(arguments: argparse.Namespace, options: JobOptions, hybrid: bool) -> None:
@@ -159,14 +177,15 @@ def _precisions(session: Session, options: JobOptions, wishes: Mapping[str, str]
     return {precision for layer in model.layers if model.built for precision in layer.precision.split("+")}
 
 
-def _obstacle(target: str, precisions: set[str], cores: int) -> EngineError | None:
+def _obstacle(target: str, precisions: set[str], cores: int, cfg: str | None) -> EngineError | None:
     """Why a target cannot run layers in these precisions, or on so many cores."""
     most, has = int(FIGURES[target].cores.value), find_target(target).precisions
     if cores > most:
         return UsageError(f"has {counted(most, 'NPU core')}, not {cores}", where=f"--cores for {target}")
     lacking = sorted(precisions - {"", *has})
     if lacking:
+        where = f"{cfg}: {target}" if cfg else target
         return QuantizationError(
-            f"cannot run layers in {lacking[0]}", where=target, hint=f"{target} has {', '.join(has)}"
+            f"cannot run layers in {lacking[0]}", where=where, hint=f"{target} has {', '.join(has)}"
         )
     return None

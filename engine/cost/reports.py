@@ -63,17 +63,17 @@ def perf_text(estimate: ModelEstimate, *, worst: int | None = 0, width: int | No
     totals = estimate.totals
     mac_usage = _shares([(layer.utilisation, layer.time_us) for layer in estimate.layers])
     lines = [
-        f" Total Time(us): {totals.time_us:.1f}",
+        f" Total Time(us): {totals.latency_us:.1f} (layers {totals.time_us:.1f}, overhead {totals.overhead_us:.1f})",
         f" FPS: {_fps(totals.fps)}",
         f" MacUsage(%): {100 * mac_usage:.1f}",
         f" Cycles(DDR/NPU/Total): {totals.cycles_ddr}/{totals.cycles_npu}/{totals.cycles_total}",
         f" Read/Write(KB): {totals.bytes_read / _KB:.1f}/{totals.bytes_written / _KB:.1f}",
-        f" Bound, of the time: {_by_time(estimate, 'bound')}",
-        f" Certainty, of the time: {_by_time(estimate, 'certainty')}",
+        f" Bound, of the layers' time: {_by_time(estimate, 'bound')}",
+        f" Certainty, of the layers' time: {_by_time(estimate, 'certainty')}",
     ]
     if worst is not None and layers:
         share = sum(layer.time_us for _, layer in layers) / totals.time_us if totals.time_us else 0.0
-        lines.insert(0, f" {_part(len(layers), estimate)} shown, the slowest: {_percent(share)} of the time")
+        lines.insert(0, f" {_part(len(layers), estimate)} shown, the slowest: {_percent(share)} of their time")
     return _form("Performance", estimate, table, lines, width)
 
 
@@ -120,7 +120,9 @@ def perf_side_by_side(cases: Sequence[Estimated], *, worst: int | None = 0, widt
     times = [{layer.name: f"{layer.time_us:.1f}" for layer in case.estimate.layers} for case in cases]
     order = _order(cases, lambda layer: layer.time_us, worst)
     totals = [
-        ("Total Time(us)", [f"{case.estimate.totals.time_us:.1f}" for case in cases]),
+        ("Layers(us)", [f"{case.estimate.totals.time_us:.1f}" for case in cases]),
+        ("Overhead(us)", [f"{case.estimate.totals.overhead_us:.1f}" for case in cases]),
+        ("Total Time(us)", [f"{case.estimate.totals.latency_us:.1f}" for case in cases]),
         ("FPS", [_fps(case.estimate.totals.fps) for case in cases]),
     ]
     return _side_by_side("Performance: microseconds by layer", cases, order, times, totals, width)
@@ -232,7 +234,7 @@ def _side_by_side(
         )
         names.append(printable(name))
     cells = [max(map(len, column)) for column in zip(heads, *rows, *(row for _, row in totals), strict=True)]
-    room = NAME_CELLS if width is None else max(width - sum(cells) - 2 * len(cells), len(totals[0][0]))
+    room = NAME_CELLS if width is None else max(width - sum(cells) - 2 * len(cells), *(len(name) for name, _ in totals))
     room = min(room, max(map(len, ("FullName", *names, *(name for name, _ in totals)))))
 
     def line(name: str, row: Sequence[str]) -> str:

@@ -111,7 +111,9 @@ _LAYER: dict[str, Any] = {
 }
 _TOTALS: dict[str, Any] = {
     **_CYCLES,
-    "fps": _number("inferences a second, one after the other"),
+    "overhead_us": _number("beside the layers' cycles: to start the inference, and each layer; less certain than they"),
+    "latency_us": _number("time_us and overhead_us together"),
+    "fps": _number("samples a second at that latency, one inference after the other"),
     **_TRAFFIC,
     "weight_bytes": _whole("all constants as stored"),
     "internal_bytes": _whole("memory of the tensors between layers, as planned"),

@@ -72,7 +72,7 @@ class StandIn:
         layer = LayerEstimate(
             *("conv", "ConvRelu", "int8", *shapes, 100, 50, 60, 60, 0.06, 300, 256, "memory", "high"),
         )
-        totals = CostTotals(100, 50, 60, 60, 0.06, 1e6 / 0.06, 300, 256, 4_312_608, 1_756_160)
+        totals = CostTotals(100, 50, 60, 60, 0.06, 6_250, 300, 256, 4_312_608, 1_756_160, 159.94, 160.0)
         memory = MemoryEstimate(4_312_608, 1_756_160, 6_068_768, 1_700_000, ())
         cores = options.get("cores", 1)
         return ModelEstimate("estimate", "rk3566", "int8", cores, 1, 900.0, (layer,), totals, memory, ("a note",))
@@ -337,7 +337,7 @@ def test_eval_perf_returns_what_it_prints_and_says_that_it_is_an_estimate(
     assert text is not None and captured.out == f"{text}\n"
     assert captured.err == ""
     assert "ESTIMATE, not a measurement" in text
-    assert "Total Time(us): 0.1" in text and "FPS:" in text
+    assert "Total Time(us): 160.0" in text and "FPS: 6250" in text
     assert "ConvRelu" not in text
 
 

@@ -148,6 +148,9 @@ def test_several_targets_stand_side_by_side(run: Run, document: Document) -> Non
     assert [one["target"] for one in document(*words)["estimates"]] == ["rk3566", "rk3588"]
     head = next(line for line in run(*words).splitlines() if line.startswith("FullName"))
     assert head.split() == ["FullName", "rk3566", "rk3588"]
+    assert document("perf", MODEL, "--target", "rk3588,rv1106")["estimates"][1] == document(
+        *("perf", MODEL, "--target", "rv1106")
+    )
 
 
 def test_all_targets_but_those_that_cannot_are_shown(

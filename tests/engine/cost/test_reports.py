@@ -61,7 +61,10 @@ SHAPE = LayerEstimate("sizes", "Shape", "", ((1, 3, 480, 480),), ((4,), ()), 0, 
 
 def estimate(*layers: LayerEstimate, target: str = "rk3588", **changes: Any) -> ModelEstimate:
     time = sum(layer.time_us for layer in layers)
-    totals = CostTotals(24_883_200, 129_600, 68_433, 130_033, time, 1e6 / time, 2_540_464, 2_769_920, 944, 3_686_400)
+    totals = CostTotals(
+        *(24_883_200, 129_600, 68_433, 130_033, time, 1e6 / (time + 100), 2_540_464, 2_769_920, 944, 3_686_400),
+        *(100.0, time + 100),
+    )
     blocks = (MemoryBlock("image", 0, 691_200, 0, 0), MemoryBlock("stem/relu", 691_200, 921_600, 0, 1))
     memory = MemoryEstimate(4_312_608, 1_756_160, 6_068_768, 1_700_000, blocks)
     plain = ModelEstimate("estimate", target, "int8", 1, 1, 1000.0, layers, totals, memory, ("bytes are counted",))
@@ -79,10 +82,10 @@ def test_the_total_time_is_said_to_be_an_estimate_and_for_what() -> None:
     assert lines[1].strip() == "Performance"
     assert lines[2].strip() == "ESTIMATE, not a measurement"
     assert lines[3].strip() == "rk3588, int8, 1 core at 1000 MHz, batch 1"
-    assert " Total Time(us): 2130.5" in lines
-    assert " FPS: 469.37" in lines
-    assert " Bound, of the time: cpu 94 %, compute 6 %, memory <1 %" in lines
-    assert " Certainty, of the time: low 94 %, high 6 %, medium <1 %" in lines
+    assert " Total Time(us): 2230.5 (layers 2130.5, overhead 100.0)" in lines
+    assert " FPS: 448.33" in lines
+    assert " Bound, of the layers' time: cpu 94 %, compute 6 %, memory <1 %" in lines
+    assert " Certainty, of the layers' time: low 94 %, high 6 %, medium <1 %" in lines
     assert lines[-1] == "note: bytes are counted"
     assert "FullName" not in perf_text(WHOLE)
 
@@ -106,7 +109,7 @@ def test_the_layers_stand_in_the_toolkits_table() -> None:
 def test_of_the_slowest_layers_their_share_is_told() -> None:
     lines = perf_text(WHOLE, worst=2).splitlines()
     assert [line.split()[0] for line in lines if line.endswith(("head/exp", "stem/relu"))] == ["2", "1"]
-    assert " 2 of 4 layers shown, the slowest: 100 % of the time" in lines
+    assert " 2 of 4 layers shown, the slowest: 100 % of their time" in lines
     assert [layer.name for _, layer in slowest(WHOLE, 1)] == ["head/exp"]
     assert [place for place, _ in slowest(WHOLE, None)] == [1, 2, 3, 4]
 
@@ -186,7 +189,9 @@ def test_targets_stand_side_by_side_with_their_totals() -> None:
     assert rows["FullName"] == ["rk3588", "rk3566"]
     assert rows["stem/relu"] == ["129.6", "500.0"]
     assert rows["sizes"] == ["0.0", "-"], "a layer that the other does not have"
-    assert rows["FPS"] == ["469.37", "399.92"]
+    assert rows["Layers(us)"] == ["2130.5", "2500.5"]
+    assert rows["Total"] == ["Time(us)", "2230.5", "2600.5"]
+    assert rows["FPS"] == ["448.33", "384.54"]
     assert lines[-2:] == ["note: bytes are counted", "note on rk3566: slow"]
     worst = perf_side_by_side(cases, worst=1).splitlines()
     assert [line.split()[0] for line in worst if "/" in line] == ["head/exp"]
