@@ -47,17 +47,25 @@ def sources_text(sources: SourceMap, most: int | None = None) -> str:
 
 def tune_text(report: TuneReport, taken: int, width: int | None = None) -> str:
     """The candidates, cheapest first and numbered from 1, the one taken (-1: none) marked, and its cfg lines."""
-    rows = [("0", "0", "0.0", *_quality(report.base))]
+    rows = [("0", "0", "0.0", _milliseconds(report.time_us), *_quality(report.base))]
     for number, one in enumerate(report.candidates, start=1):
         mark = "*" if number - 1 == taken else ""
-        rows.append((f"{mark}{number}", str(len(one.layers)), f"{100 * one.cost:.1f}", *_quality(one.quality)))
-    headers = ("#", "layers", "cost %", "cosine", "lowest", "SNR dB")
+        rows.append(
+            (
+                f"{mark}{number}",
+                str(len(one.layers)),
+                f"{100 * one.cost:.1f}",
+                _milliseconds(one.time_us),
+                *_quality(one.quality),
+            )
+        )
+    headers = ("#", "layers", "cost %", "ms", "cosine", "lowest", "SNR dB")
     figures = table(headers, rows, numbers=range(len(headers))).splitlines()
     left = max((width or _WIDTH) - len(figures[0]) - 2, _FEWEST_CELLS)
     changed = ["changed", "-" * len("changed"), "nothing", *(_named(one, left) for one in report.candidates)]
     lines = [
         *(f"{line}  {names}" for line, names in zip(figures, changed, strict=True)),
-        f"cost: estimated extra time; figures: of the worst output on {counted(report.samples, 'sample')}",
+        f"cost, ms: estimated; figures: of the worst output on {counted(report.samples, 'sample')}",
     ]
     if report.reached and report.chosen < 0:
         lines.append("good as it is: nothing needs repair")
@@ -138,3 +146,7 @@ def _figures(cosine: float, lowest: float, noise: float) -> tuple[str, str, str]
 def _decibels(noise: float) -> float:
     """The signal-to-noise ratio of a noise-to-signal power ratio."""
     return -10.0 * math.log10(noise) if noise > 0 else math.inf
+
+
+def _milliseconds(time_us: float) -> str:
+    return f"{time_us / 1000:.2f}"

@@ -71,7 +71,12 @@ class MemoryEstimate:
 
 @dataclasses.dataclass(frozen=True)
 class CostTotals:
-    """Sums over all layers, in the units of LayerEstimate; `fps` is inferences a second, one after the other."""
+    """Sums over all layers, in the units of LayerEstimate.
+
+    `overhead_us` is what an inference takes beside its layers' cycles: to start it, and each layer of the NPU. It is
+    less certain than the cycles. `latency_us` is both together, and `fps` the samples a second at that latency, one
+    inference after the other.
+    """
 
     macs: int
     cycles_npu: int
@@ -83,6 +88,8 @@ class CostTotals:
     bytes_written: int
     weight_bytes: int
     internal_bytes: int
+    overhead_us: float = 0.0
+    latency_us: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

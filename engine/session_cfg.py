@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.builds import Built
-from engine.cost.cycles import RelativeCost
+from engine.cost.relative import RelativeCost
 from engine.errors import InputError, QuantizationError, nearest
 from engine.files import hybrid_files
 from engine.quantization.cfg_edit import with_ranges, with_wishes

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from engine.builds import Built
 from engine.errors import QuantizationError, nearest
+from engine.estimates import LayerCost
 from engine.progress import Progress
 from engine.quantization.edits import Edits
 from engine.quantization.hybrid import apply_cfg
@@ -44,6 +45,7 @@ class _Told:
 
     traffic: Mapping[str, Traffic]
     words: Mapping[str, str]
+    costs: Mapping[str, LayerCost]
     stale: Collection[str]
 
 
@@ -169,6 +171,7 @@ class LiveSession(CfgSession):
                 errors = self._errors(found)
             finally:
                 self._live.take(built.single)
+        costs = base.cost.model.costs(single.table)
         return LiveState(
             {name: one.computes for name, one in found.items()},
             words_of(found, found, base.tensors),
@@ -178,6 +181,8 @@ class LiveSession(CfgSession):
             errors,
             wishes=dict(single.table.wishes),
             lines=dict(base.lines),
+            costs=costs.layers,
+            totals=costs.totals,
         )
 
     def tune_run(
@@ -219,11 +224,12 @@ class LiveSession(CfgSession):
     ) -> LiveState:
         """What is new since the last time; all of it the first time."""
         single, known, told = self._require_built("apply").single, base.tensors, self._told
-        found = traffic(single)
+        found, costs = traffic(single), base.cost.model.costs(single.table)
+        new_costs = costs.layers
         if told is None:
             precisions = {name: one.computes for name, one in found.items()}
             words, stale = words_of(found, found, known), tuple(found)
-            self._told = _Told(found, words, () if errors else stale)
+            self._told = _Told(found, words, costs.layers, () if errors else stale)
         else:
             fresh = [name for name, one in found.items() if one != told.traffic[name]]
             precisions = {n: found[n].computes for n in fresh if found[n].computes != told.traffic[n].computes}
@@ -232,7 +238,8 @@ class LiveSession(CfgSession):
             words = words_of(dict.fromkeys((*fresh, *near)), found, known)
             words = {name: text for name, text in words.items() if text != told.words[name]}
             stale = tuple(dict.fromkeys((*told.stale, *_inputs_changed(before, single), *changed)))
-            self._told = _Told(found, {**told.words, **words}, () if errors else stale)
+            new_costs = {name: cost for name, cost in costs.layers.items() if cost != told.costs[name]}
+            self._told = _Told(found, {**told.words, **words}, costs.layers, () if errors else stale)
         quality = None if self._live is None else self._live.quality
         found_errors = self._errors(stale) if errors else {}
         return LiveState(
@@ -245,6 +252,8 @@ class LiveSession(CfgSession):
             changed,
             dict(single.table.wishes),
             dict(base.lines) if told is None else {},
+            new_costs,
+            costs.totals,
         )
 
     def _options(self, base: Base, name: str) -> list[tuple[str, Quantized]]:

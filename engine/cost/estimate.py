@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from engine.cost.chips import WIDTHS
+from engine.cost.figures import FIGURES
 from engine.cost.layer_costs import LOW, MEDIUM, Cost, Machine, feature_bytes, layer_cost
 from engine.cost.model_memory import ModelMemory
 from engine.cost.plan import Demand, end, in_use, lower_bound, plan
@@ -57,6 +58,7 @@ class CostModel:
         self._model_memory = ModelMemory(model, self._work, self._shapes, machine.chip, machine.batch)
         self._cost = functools.cache(self._cost_of)
         self._converted = functools.cache(self._converted_bytes)
+        self._times = functools.cache(self._times_of)
         self._planned = functools.lru_cache(maxsize=8)(self._plan_of)
 
     def time_us(self, table: Table) -> float:
@@ -82,7 +84,10 @@ class CostModel:
         clock = self.machine.clock_mhz
         layers = {
             layer.name: LayerCost(
-                round(cost.total / clock, 3), memory.used[index], cost.bound, self._times(index, table)
+                round(cost.total / clock, 3),
+                memory.used[index],
+                cost.bound,
+                self._times(index, self._read_as(index, table)),
             )
             for index, (layer, (cost, _)) in enumerate(zip(self.layers, found, strict=True))
         }
@@ -149,18 +154,20 @@ class CostModel:
             certainty=certainty,
         )
 
-    def _times(self, index: int, table: Table) -> tuple[float, ...]:
-        """Microseconds of a layer in each precision of the target, with its neighbours as they are."""
+    def _read_as(self, index: int, table: Table) -> tuple[str, ...]:
+        return tuple(self._stored(name, table) for name in self.layers[index].inputs)
+
+    def _times_of(self, index: int, read_as: tuple[str, ...]) -> tuple[float, ...]:
+        """Microseconds of a layer in each precision of the target, with what it reads stored as `read_as`."""
         layer, clock = self.layers[index], self.machine.clock_mhz
         if layer.name in self._integers:
             return ()
         found = []
         for precision in self.machine.target.precisions:
             cost = self._cost(index, precision, precision)
-            conversions = self._conversions(layer, precision, table)
-            if conversions:
-                cost = self._with(cost, tuple(conversions))
-            found.append(round(cost.total / clock, 3))
+            stored = zip(layer.inputs, read_as, strict=True)
+            conversions = tuple((name, kept, precision) for name, kept in stored if kept not in ("", precision))
+            found.append(round((self._with(cost, conversions) if conversions else cost).total / clock, 3))
         return tuple(found)
 
     def _layer(self, index: int, cost: Cost, weights: int, used: int, table: Table) -> LayerEstimate:
@@ -199,17 +206,22 @@ class CostModel:
         return _Memory([*used, *[0] * (len(self.layers) - len(used))], lower_bound(demands), blocks, end(blocks))
 
     def _totals(self, costs: Sequence[Cost], weights: int, internal: int) -> CostTotals:
+        figures = FIGURES[self.machine.target.name]
         cycles = sum(cost.total for cost in costs)
         time = cycles / self.machine.clock_mhz
+        on_npu = sum(cost.bound in ("compute", "memory") for cost in costs)
+        overhead = figures.run_us.value + figures.layer_us.value * on_npu
         return CostTotals(
             sum(cost.macs for cost in costs),
             sum(cost.npu for cost in costs),
             sum(cost.memory for cost in costs),
             cycles,
             time,
-            1e6 * self.machine.batch / time if time else 0.0,
+            1e6 * self.machine.batch / (time + overhead),
             sum(cost.read for cost in costs),
             sum(cost.written for cost in costs),
             weights,
             internal,
+            overhead,
+            time + overhead,
         )

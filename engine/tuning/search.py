@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from engine.analysis.judging import Judge, judged
-from engine.cost.cycles import RelativeCost
+from engine.cost.relative import RelativeCost
 from engine.errors import Cancelled, DatasetError, QuantizationError
 from engine.graph.query import static_shape, tensors
 from engine.progress import Progress
@@ -161,8 +161,8 @@ class _Search:
         self._wish = wish
         self._progress = progress
         self._executor = executor
-        cost = RelativeCost(quantized, target)
-        self._extra = functools.cache(lambda units: cost.extra(self._table(units)))
+        self._cost = RelativeCost(quantized, target)
+        self._extra = functools.cache(lambda units: self._cost.extra(self._table(units)))
         self._parcel = Parcel(quantized, samples.search, samples.correction if bias_correction else (), samples.judge)
         self._correct = bias_correction
         self._tried: dict[Units, _Tried] = {}
@@ -304,7 +304,8 @@ class _Search:
             arguments = (self._parcel, model.table.wishes, model.corrections.biases)
             (quality,) = run_jobs(_verify, [arguments], self._executor)
             wishes, layers = self._bundles.wishes(tried.units), self._bundles.layers(tried.units)
-            candidate = Candidate(wishes, layers, self._extra(tried.units), quality)
+            extra = self._extra(tried.units)
+            candidate = Candidate(wishes, layers, extra, quality, (1.0 + extra) * self._cost.base_us)
             self._verified[tried.units] = candidate, model
         return self._verified[tried.units][0].quality
 
@@ -322,7 +323,14 @@ class _Search:
         chosen = -1 if enough else next(iter([*fulfilling, *quietest]), -1)
         seconds = time.perf_counter() - self._started
         report = TuneReport(
-            self.base, candidates, chosen, enough or bool(fulfilling), complete, len(self._samples.judge), seconds
+            self.base,
+            candidates,
+            chosen,
+            enough or bool(fulfilling),
+            complete,
+            len(self._samples.judge),
+            seconds,
+            self._cost.base_us,
         )
         return Tuned(report, tuple(model for _, model in front))
 

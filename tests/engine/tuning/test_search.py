@@ -13,7 +13,7 @@ from onnxruntime import InferenceSession
 
 from engine.analysis.judging import Judge
 from engine.config import Config
-from engine.cost.cycles import RelativeCost
+from engine.cost.relative import RelativeCost
 from engine.errors import Cancelled, DatasetError, QuantizationError
 from engine.progress import Progress
 from engine.quantization.quantized import Quantized
