@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rknn_tui.actions import BY_ID
 from rknn_tui.bench.dialogue import counted
 from rknn_tui.bench.tuning_bench import TuningBench
-from rknn_tui.graph.bars import digits
+from rknn_tui.graph.bars import digits, milliseconds, size
 from rknn_tui.keymap import Keymap, key_name
 from rknn_tui.pieces import Line, Piece, length
 from rknn_tui.symbols import Symbols, drawable, fit
@@ -24,8 +24,9 @@ LEAST_NAME = 12
 
 
 def status_line(bench: TuningBench, shown: int, total: int, marked: int, width: int, symbols: Symbols) -> Line:
-    """File, target, build state, the outputs' cosine now and as saved, unsaved edits, estimated time, filtered layers,
-    marks and warnings, beside what `job_line` takes; where room is short, what matters least for an edit gives way."""
+    """File, target, build state, the outputs' cosine now and as saved, unsaved edits, estimated time and memory,
+    filtered layers, marks and warnings, beside what `job_line` takes; where room is short, what matters least for an
+    edit gives way."""
     cells = width - length(job_line(bench, width, symbols)) - 1
     name = drawable(Path(bench.path).name or "no model", symbols)
     facts = _facts(bench, shown, total, marked)
@@ -46,10 +47,10 @@ def status_line(bench: TuningBench, shown: int, total: int, marked: int, width: 
 def _facts(bench: TuningBench, shown: int, total: int, marked: int) -> list[tuple[int, str, str]]:
     """What there is to say beside the file: how soon it gives way (the highest number first), a text and its role.
 
-    `~` is an estimate, or an old number.
+    `~` is what the engine has not told yet: an estimate of the cosine, the time that is expected, or an old number.
     """
     editing, cosine, report = bench.editing, bench.output_cosine, bench.report
-    facts = [(5, bench.target, "text"), (4, *_built(bench))]
+    facts = [(6, bench.target, "text"), (5, *_built(bench))]
     if cosine is not None:
         pending = editing.pending and editing.live
         now = editing.estimate if pending and editing.estimate is not None else cosine
@@ -58,15 +59,31 @@ def _facts(bench: TuningBench, shown: int, total: int, marked: int) -> list[tupl
         facts.append((0, f"cos {before}{digits(now)}{'~' if pending else ''}", "text"))
     if bench.unsaved:
         facts.append((1, f"*{bench.unsaved}", "changed"))
-    if abs(editing.extra) >= 0.0005:
-        facts.append((6, f"{editing.extra:+.1%} time est", "text"))
+    facts += _costs(bench)
     if shown != total:
-        facts.append((2, f"{shown}/{total} layers", "warning"))
+        facts.append((3, f"{shown}/{total} layers", "warning"))
     if marked:
-        facts.append((3, f"{marked} marked", "mark"))
+        facts.append((4, f"{marked} marked", "mark"))
     if report is not None and report.warnings:
-        facts.append((7, counted(len(report.warnings), "warning"), "warning"))
+        facts.append((8, counted(len(report.warnings), "warning"), "warning"))
     return facts
+
+
+def _costs(bench: TuningBench) -> list[tuple[int, str, str]]:
+    """The time of an inference, what the edits take of it, and the memory: all of them estimates."""
+    costs, extra = bench.costs, bench.editing.extra
+    told = f"{extra:+.1%}" if abs(extra) >= 0.0005 else ""
+    if not costs.known:
+        return [(2, f"{told} time est", "text")] if told else []
+    total = costs.total_milliseconds
+    # The engine tells the share that edits take for the target that was built for.
+    if bench.built and bench.built_target != bench.target:
+        told = ""
+    elif not costs.settled and (base := costs.unedited_milliseconds(extra)) > 0:
+        told = f"{total / base - 1:+.1%}" if abs(total / base - 1) >= 0.0005 else ""
+    # What is not built yet would be quantized, unless a person asks for something else.
+    words = [f"{milliseconds(total)}{'' if costs.settled else '~'} ms", told, "" if bench.built else "as int8", "est"]
+    return [(2, " ".join(filter(None, words)), "text"), (7, f"{size(costs.memory)} est", "text")]
 
 
 def job_line(bench: TuningBench, width: int, symbols: Symbols) -> Line:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError
+from engine.estimates import CostTotals
 from engine.summaries import (
     CfgReading,
     Finding,
@@ -18,6 +20,7 @@ from engine.summaries import (
     SourceMap,
     TuneReport,
 )
+from engine.targets import TARGETS
 from rknn_tui.bench.dialogue import Notice, Question, Reply, counted, notice_of
 from rknn_tui.bench.job import Job
 from rknn_tui.bench.job_records import CANCELLED, RUNNING, WAITING, JobRecord
@@ -126,6 +129,22 @@ class Bench(TuningBench):
         return self.editing.sources
 
     @property
+    def cost_totals(self) -> CostTotals | None:
+        """What the model is estimated to take on the target."""
+        return self.costs.totals
+
+    @property
+    def target_totals(self) -> Mapping[str, CostTotals | EngineError]:
+        """The same on every target, once all are known: see `compare_targets`."""
+        known = self.costs.by_target
+        return known if all(name in known for name in TARGETS) else {}
+
+    def compare_targets(self) -> None:
+        """Ask what the model would take on every target, where that is not known; `target_totals` then has it."""
+        if self.idle:
+            self.costs.compare()
+
+    @property
     def layer_facts(self) -> LayerFacts | None:
         """The facts of the layer that was looked at last."""
         return self.facts.latest
@@ -141,6 +160,12 @@ class Bench(TuningBench):
     def in_force(self) -> int | None:
         """The candidate whose edits are in force."""
         return self.searches.in_force
+
+    @property
+    def unedited_milliseconds(self) -> float:
+        """The estimated time without edits on the target that was built for; NaN where it is not known."""
+        known = self.costs.looks_at(self.built_target)
+        return self.costs.unedited_milliseconds(self.editing.extra) if known else math.nan
 
     @property
     def search_job(self) -> Job | None:
@@ -237,4 +262,6 @@ class Bench(TuningBench):
         return None
 
     def _run_of(self, label: str, state: LiveState) -> Run:
-        return Run(label, self.target, state.quality, state.extra, state.precisions, state.errors, state.wishes)
+        milliseconds = state.totals.time_us / 1000 if state.totals is not None else math.nan
+        found = state.precisions, state.errors, state.wishes, milliseconds
+        return Run(label, self.built_target, state.quality, state.extra, *found)

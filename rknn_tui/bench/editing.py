@@ -23,6 +23,7 @@ from engine.summaries import (
 )
 from engine.targets import TARGETS
 from rknn_tui.bench.calls import Calls
+from rknn_tui.bench.costs import Costs
 from rknn_tui.bench.dialogue import Notice, Reply, counted, notice_of
 from rknn_tui.bench.estimates import NoiseEstimate, estimated_cosine
 from rknn_tui.bench.runs import Run
@@ -51,11 +52,18 @@ class Editing:
     as soon as it has answered those before, so that a held key never queues up work.
     """
 
-    def __init__(self, calls: Calls, hearer: Hearer, before: str = "a model is quantized before it is edited") -> None:
-        """`before` is what to say to a change while nothing is built."""
+    def __init__(
+        self,
+        calls: Calls,
+        hearer: Hearer,
+        before: str = "a model is quantized before it is edited",
+        costs: Costs | None = None,
+    ) -> None:
+        """`before` is what to say to a change while nothing is built; `costs` are those of the model."""
         self._before = before
         self._calls = calls
         self._hearer = hearer
+        self.costs = costs if costs is not None else Costs(calls)
         self.history = History()
         self.layers: Sequence[LayerSummary] = ()
         self.runs: list[Run] = []
@@ -154,6 +162,7 @@ class Editing:
         state, saved = self.state, self.history.saved
         wished = next((state.wishes[name] for name in layer.outputs if name in state.wishes), "")
         pair, line, noise = self.errors.get(layer.name), self.line_of(layer.name), self._noise
+        milliseconds, memory, bound, expected = self.costs.shown(layer.name)
         return LayerValues(
             precision=self.precisions.get(layer.name, layer.precision),
             wished=wished,
@@ -164,6 +173,10 @@ class Editing:
             entire=pair.cosine if pair is not None else math.nan,
             single=line.single.cosine if line is not None and line.single is not None else math.nan,
             share=noise.left_of(layer.name, self.precisions) if noise is not None else math.nan,
+            milliseconds=milliseconds,
+            bytes=memory,
+            expected=expected,
+            bound=bound,
             fused=line is not None and line.entire is None,
         )
 
@@ -310,7 +323,9 @@ class Editing:
         if self.quality is None:
             return None
         precisions, errors = dict(self.precisions), dict(self.errors)
-        return Run(label, self._target, self.quality, self.extra, precisions, errors, self.state.wishes)
+        # Those of another target say nothing of the model that was built.
+        time = self.costs.total_milliseconds if self.costs.looks_at(self._target) else math.nan
+        return Run(label, self._target, self.quality, self.extra, precisions, errors, self.state.wishes, time)
 
     def _not_ready(self) -> Reply:
         return None if self.ready else Notice(f"nothing is quantized yet: {self._before}", "warning")
@@ -320,9 +335,7 @@ class Editing:
         self._label = label
         if self._noise is not None and self.estimate is None:
             self._left = self._noise.left(self.precisions)
-        for name in names:
-            wish = next((self.state.wishes[t] for t in self.by_name[name].outputs if t in self.state.wishes), "")
-            self.precisions[name] = wish or self._built_precisions[name] or self.precisions[name]
+        self._expect(names)
         if self._noise is not None and self.quality is not None and self._left is not None:
             left = self._noise.left(self.precisions)
             self.estimate = None if left is None else estimated_cosine(self.quality.cosine, self._left, left)
@@ -330,6 +343,19 @@ class Editing:
         # The engine answers in turn: the numbers that a person waits for come before what others ask for.
         self._send()
         self._hearer.edits_changed(label)
+
+    def _expect(self, layers: Iterable[str]) -> None:
+        """What the edits in force make of some layers, as far as that is clear before the engine has told."""
+        wishes = self.state.wishes
+        for name in layers:
+            wish = next((wishes[tensor] for tensor in self.by_name[name].outputs if tensor in wishes), "")
+            self.precisions[name] = wish or self._built_precisions[name] or self.precisions[name]
+            self.costs.expect(name, self.precisions[name])
+
+    def expect_untold(self) -> None:
+        """The engine told of edits before those in force: what these change is still only expected."""
+        if self.pending and self._measured is not None:
+            self._expect(self._layers_of(self._measured.differing(self.state)))
 
     def _layers_of(self, tensors: Iterable[str]) -> list[str]:
         return [name for tensor in tensors if (name := self.layer_of(tensor))]
@@ -379,13 +405,15 @@ class Editing:
             self.makers.update((tensor, name) for name, tensors in state.lines.items() for tensor in tensors)
         self.errors.update(state.errors)
         self.extra = state.extra
+        costed = self.costs.told(state.costs, state.totals, self._target)
+        self.expect_untold()
         if state.quality is not None:
             self.quality = state.quality
             if not self.pending:
                 self.estimate = None
             if self.saved_quality is None and not self.history.unsaved:
                 self.saved_quality = state.quality
-        self._tell((*state.precisions, *state.errors, *state.changed))
+        self._tell((*state.precisions, *state.errors, *state.changed, *costed))
 
     def _tell(self, layers: Iterable[str]) -> None:
         """Rows show something else, and with them the shares of the layers before them."""

@@ -28,6 +28,7 @@ class TuningBench(Workbench):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.facts = Facts(self.calls, self.editing)
+        self.costs.changed = self._costs_told
         self.read_only = False
         self._to_build: tuple[dict[str, Any], str] = {}, ""
 
@@ -57,8 +58,17 @@ class TuningBench(Workbench):
         """What every row shows."""
         if self.editing.layers:
             return self.editing.values()
-        layers = self.summary.layers if self.summary is not None else ()
-        return {layer.name: LayerValues(layer.precision) for layer in layers}
+        values = {}
+        for layer in self.summary.layers if self.summary is not None else ():
+            milliseconds, memory, bound, _ = self.costs.shown(layer.name)
+            values[layer.name] = LayerValues(layer.precision, milliseconds=milliseconds, bytes=memory, bound=bound)
+        return values
+
+    def _costs_told(self) -> None:
+        self.editing.expect_untold()
+        if self.costs.fault is not None:
+            self.told(Notice(f"no estimate for {self.costs.wanted}: {self.costs.fault}", "warning"))
+        self.values_changed(self.values())
 
     def error_of(self, layer: str) -> LayerError | None:
         """The layer's line in the report, with the numbers that were measured since."""

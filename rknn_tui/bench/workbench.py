@@ -17,6 +17,7 @@ from engine.summaries import AccuracyReport, BuildSummary, CfgReading, LiveState
 from engine.targets import TARGETS
 from rknn_tui.bench.calls import EndHearer, ProgressHearer
 from rknn_tui.bench.cfg_text import RECOVERY, CfgText
+from rknn_tui.bench.costs import Costs
 from rknn_tui.bench.dialogue import Notice, Question, Reply, counted, first_sample, notice_of, parse_sizes, split_paths
 from rknn_tui.bench.editing import Editing
 from rknn_tui.bench.engine_jobs import EngineJobs
@@ -55,7 +56,8 @@ class Workbench(EngineJobs):
         self.settings = settings or Settings()
         self._key = keymap.shown
         self._log = log
-        self.editing = Editing(self.calls, self, f"{keymap.shown('build_int8')} quantizes to int8")
+        self.costs = Costs(self.calls)
+        self.editing = Editing(self.calls, self, f"{keymap.shown('build_int8')} quantizes to int8", self.costs)
         self.text = CfgText(self.calls, self.editing, self)
         self.searches = Searches(self.calls, self.editing, self.told, self._key)
         self.kept: Kept | None = None
@@ -84,6 +86,7 @@ class Workbench(EngineJobs):
         self.report: AccuracyReport | None = None
         self.job = None
         self.died: EngineDiedError | None = None
+        self.costs.forget()
         self.editing.forget()
         self.text.forget()
         self.searches.forget()
@@ -231,8 +234,11 @@ class Workbench(EngineJobs):
         self.config = {**self.config, "target_platform": following}
         change: tuple[str, dict[str, Any]] = ("configure", {"config": {"target_platform": following}})
         if changing is None:
-            return self._start("target", change, ("summary", {}))
-        changing.steps += [change, ("summary", {})]
+            self._start("target", change, ("summary", {}))
+        else:
+            changing.steps += [change, ("summary", {})]
+        # Nothing has to be built for that.
+        self.costs.ask(following)
         return None
 
     def cancel(self) -> Reply:
@@ -384,6 +390,9 @@ class Workbench(EngineJobs):
             if job.name == "load" and value.built:
                 # A package brings its own settings.
                 self.built_target = self.config["target_platform"] = value.target
+            if job.name == "load" or (job.name.startswith("build") and value.built == "float16"):
+                # Of a model that can be edited, all costs come with the answer to the first edits, too.
+                self.costs.ask_anew(self.target)
             if job.name == "load" and value.built not in ("", "float16"):
                 job.steps.append(("edits", {}))
             elif job.name.startswith("build"):

@@ -1,4 +1,5 @@
-"""Charts of what the app knows: accuracy, time and memory by layer, error sources, candidates, a tensor's values."""
+"""Charts of what the app knows: accuracy, time and memory by layer, operator and target, error sources, candidates, a
+tensor's values."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from engine.errors import EngineError
+from engine.estimates import CostTotals
 from engine.summaries import LayerFacts, LayerSummary, SourceMap, TensorFacts, TuneReport
 from rknn_tui.bench.dialogue import counted
 from rknn_tui.charting.axes import finite, short
@@ -17,6 +20,8 @@ from rknn_tui.symbols import drawable
 _NAME_CHARACTERS = 40
 """Of a name in a sentence, where the end tells most."""
 
+_BOUNDS = {"compute": "bound by compute", "memory": "bound by memory", "cpu": "on the CPU"}
+
 Values = Mapping[str, LayerValues]
 
 
@@ -24,7 +29,8 @@ class ChartData(Protocol):
     """What charts are made of, as it is now. `path` is the model's file, '' without one.
 
     `in_force` is the index of the candidate that is taken or looked at, None or -1 without one; `layer_facts` are those
-    of the layer under the cursor.
+    of the layer under the cursor. `cost_totals` are estimates for `target`, `target_totals` for each target that they
+    are known of, or why there are none.
     """
 
     @property
@@ -40,14 +46,25 @@ class ChartData(Protocol):
     @property
     def in_force(self) -> int | None: ...
     @property
+    def target(self) -> str: ...
+    @property
+    def cost_totals(self) -> CostTotals | None: ...
+    @property
+    def target_totals(self) -> Mapping[str, CostTotals | EngineError]: ...
+    @property
     def layer_facts(self) -> LayerFacts | None: ...
+
+    def compare_targets(self) -> None:
+        """Find out `target_totals`, which may take a moment."""
 
 
 CHARTS: Mapping[str, Callable[[ChartData, float], Chart]] = {
     "cosine": lambda data, limit: cosine_by_layer(data.layers, data.layer_values, limit=limit),
     "sources": lambda data, _: error_sources(data.source_map),
     "time": lambda data, _: time_by_layer(data.layers, data.layer_values),
-    "memory": lambda data, _: memory_over_run(data.layers, data.layer_values),
+    "memory": lambda data, _: memory_over_run(data.layers, data.layer_values, data.cost_totals),
+    "operators": lambda data, _: time_by_operator(data.layers, data.layer_values),
+    "targets": lambda data, _: time_by_target(data.target_totals, data.target),
     "candidates": lambda data, _: pareto(data.tune_report, data.in_force),
     "range": lambda data, _: range_histogram(_shown_tensor(data.layer_facts)),
 }
@@ -131,15 +148,103 @@ def time_by_layer(layers: Sequence[LayerSummary], values: Values) -> Chart:
     )
 
 
-def memory_over_run(layers: Sequence[LayerSummary], values: Values) -> Chart:
-    """The memory that is in use while each layer runs; nothing where there is neither estimate nor measurement."""
+def memory_over_run(layers: Sequence[LayerSummary], values: Values, totals: CostTotals | None = None) -> Chart:
+    """The memory that is in use while each layer runs; nothing where there is neither estimate nor measurement.
+
+    `totals` tell of what else there is to hold: the weights, and the plan of the tensors between layers.
+    """
+    beside = ""
+    if totals is not None:
+        weights, plan = short(totals.weight_bytes, "bytes"), short(totals.internal_bytes, "bytes")
+        beside = f"; planned {plan}, and {weights} of weights"
     return _by_layer(
         "memory",
         "memory over the run",
         "steps",
         "bytes",
         _known(layers, values, lambda value: value.bytes),
-        lambda total, largest: f"peak {largest}",
+        lambda total, largest: f"peak {largest}{beside}",
+    )
+
+
+def time_by_operator(layers: Sequence[LayerSummary], values: Values) -> Chart:
+    """The times of the layers of each operator together, by what bounds them; the largest first."""
+    title, header = "time by operator", ("operator", "op", "bound", "layers", "milliseconds", "share", "source")
+    groups: dict[tuple[str, str], list[LayerValues]] = {}
+    for layer in layers:
+        value = values.get(layer.name, NOTHING)
+        if math.isfinite(value.milliseconds):
+            groups.setdefault((drawable(layer.op), value.bound), []).append(value)
+    sums = {key: _sum(value.milliseconds for value in group) for key, group in groups.items()}
+    total = _sum(sums.values())
+    rows = tuple(
+        (
+            *(f"{op} {bound}".rstrip(), op, bound, len(groups[op, bound]), time, time / total if total else 0.0),
+            "estimated" if any(value.estimated for value in groups[op, bound]) else "measured",
+        )
+        for (op, bound), time in sorted(sums.items(), key=lambda item: -item[1])
+    )
+    if not rows:
+        return Chart("operators", title, "bars", header, (), note="no estimate yet")
+    bounds: dict[str, float] = {}
+    for (_, bound), time in sums.items():
+        bounds[bound] = bounds.get(bound, 0.0) + time
+    told = [
+        f"{short(time / total if total else 0.0, 'share')} {_BOUNDS.get(bound, bound)}"
+        for bound, time in sorted(bounds.items(), key=lambda item: -item[1])
+        if bound and time
+    ]
+    return Chart(
+        "operators",
+        f"{title}, {' and '.join(sorted({str(row[6]) for row in rows}))}",
+        "bars",
+        header,
+        rows,
+        ys=("milliseconds",),
+        label="operator",
+        y_label="milliseconds",
+        unit="ms",
+        note="; ".join([f"{short(total, 'ms')} in all", *told]),
+    )
+
+
+def time_by_target(known: Mapping[str, CostTotals | EngineError], target: str) -> Chart:
+    """What the model as it is would take on each target, the longest time first; `target` is the one in use."""
+    title = "time by target"
+    header = ("target", "milliseconds", "latency_ms", "fps", "weight_bytes", "internal_bytes", "memory", "state")
+    rows = tuple(
+        (
+            *(name, found.time_us / 1000, found.latency_us / 1000, found.fps),
+            *(found.weight_bytes, found.internal_bytes),
+            short(found.weight_bytes + found.internal_bytes, "bytes"),
+            "in use" if name == target else "",
+        )
+        for name, found in known.items()
+        if isinstance(found, CostTotals) and math.isfinite(found.time_us)
+    )
+    refused = [f"{name}: {found.what}" for name, found in known.items() if isinstance(found, EngineError)]
+    if not rows:
+        return Chart("targets", title, "bars", header, (), note="; ".join(refused) or "no estimate yet")
+    fastest = min(rows, key=lambda row: float(row[1]))
+    notes = [
+        f"{row[0]} in use: {short(float(row[1]), 'ms')}; {short(float(row[2]), 'ms')} with starting it: "
+        f"{short(float(row[3]))} a second"
+        for row in rows
+        if row[7]
+    ]
+    notes.append(f"fastest: {fastest[0]}, {short(float(fastest[1]), 'ms')}")
+    return Chart(
+        "targets",
+        f"{title}, estimated",
+        "bars",
+        header,
+        rows,
+        ys=("milliseconds",),
+        label="target",
+        tag="memory",
+        y_label="milliseconds, and memory in all",
+        unit="ms",
+        note="; ".join([*notes, *refused]),
     )
 
 
@@ -259,14 +364,14 @@ def _by_layer(
         x_label="layer, as executed",
         y_label=header[3],
         unit=unit,
-        note=say(math.fsum(_summable(float(row[3]) for row in rows)), named),
+        note=say(_sum(float(row[3]) for row in rows), named),
     )
 
 
-def _summable(values: Iterable[float]) -> list[float]:
-    """The values, or none where their sum is more than a double holds."""
+def _sum(values: Iterable[float]) -> float:
+    """The sum; infinite where it is more than a double holds."""
     found = list(values)
-    return found if math.isfinite(sum(found)) else [math.inf]
+    return math.fsum(found) if math.isfinite(sum(found)) else math.inf
 
 
 def _shown_tensor(facts: LayerFacts | None) -> TensorFacts | None:

@@ -33,15 +33,19 @@ def percent(share: float) -> str:
     return text if len(text) <= 5 else f"{min(max(100 * share, -999), 9999):.0f}%"
 
 
-def milliseconds(value: float) -> str:
-    """A time in at most 5 cells, with three decimals where they fit; blank for NaN."""
+def milliseconds(value: float, *, expected: bool = False) -> str:
+    """A time in at most 5 cells, with three decimals where they fit; blank for NaN.
+
+    A '~' before what is only expected takes the place of a decimal.
+    """
     if not math.isfinite(value):
         return ""
+    before = "~" if expected else ""
     for decimals in (3, 2, 1):
-        text = f"{value:.{decimals}f}"
+        text = f"{before}{value:.{decimals}f}"
         if len(text) <= 5:
             return text
-    return f"{min(max(value, -9999), 99999):.0f}"
+    return f"{before}{min(max(value, -9999), 99999):.0f}"[:5]
 
 
 def size(value: float) -> str:

@@ -71,9 +71,10 @@ def parse(text: str) -> Test:
     """The test that `text` describes; every word must hold, and any text is valid.
 
     A word is a part of a layer's name or operator in any case; `op:conv`, `name:head`, `type:int8`, `block:m.4` look in
-    one place; `cos<.99`, `single<.99`, `share>5%`, `ms>.1`, `mem>1M` compare (a layer without that number does not
-    match); `is:changed`, `is:marked`, `is:bad` ask for a state, of which the beginning is enough. `a|b` is one or the
-    other, `!` before a word turns it round. What is not typed to its end (`cos<`, `op:`) lets everything through.
+    one place; `bound:memory`, `bound:compute`, `bound:cpu` ask what it waits for; `cos<.99`, `single<.99`, `share>5%`,
+    `ms>.1`, `mem>1M` compare (a layer without that number does not match); `is:changed`, `is:marked`, `is:bad` ask for
+    a state. Of states and bounds the beginning is enough. `a|b` is one or the other, `!` before a word turns it round.
+    What is not typed to its end (`cos<`, `op:`) lets everything through.
     """
     words = [_word(word) for word in text.lower().split()]
     if len(words) == 1:
@@ -84,7 +85,7 @@ def parse(text: str) -> Test:
 
 def describe() -> str:
     """The language in one line of at most 76 cells."""
-    return "name op:conv type:int8 cos<.99 share>5% ms>.1 mem>1M block:m.4 is:bad !x a|b"
+    return "name op:conv type:int8 cos<.99 share>5% ms>.1 bound:cpu block:m is:bad !x"
 
 
 def _word(word: str) -> Test:
@@ -121,7 +122,7 @@ def _term(word: str) -> Test:
         number, compare, limit = _NUMBERS[match[1]], _COMPARE[match[2]], float(match[3]) * _SUFFIXES[match[4]]
         return Test(lambda subject: compare(number(subject), limit))
     place, colon, value = word.partition(":")
-    if not word or (colon and not value and place in ("op", "name", "type", "dt", "block", "is")):
+    if not word or (colon and not value and place in ("op", "name", "type", "dt", "block", "bound", "is")):
         return Test(_everything)
     if colon and place == "op":
         return Test(lambda subject: value in subject.op)
@@ -129,6 +130,8 @@ def _term(word: str) -> Test:
         return Test(lambda subject: value in subject.name)
     if colon and place in ("type", "dt"):
         return Test(lambda subject: any(part.startswith(value) for part in subject.precision.split("+")))
+    if colon and place == "bound":
+        return Test(lambda subject: subject.values.bound.startswith(value))
     if colon and place == "block":
         # 'm.1' is not 'm.10', but 'm.' is the beginning of both.
         inside = re.compile(re.escape(value) + (r"(?!\d)" if value[-1].isdigit() else ""))

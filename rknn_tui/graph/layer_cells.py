@@ -33,7 +33,7 @@ def precision_pieces(precision: str, changed: bool, width: int) -> list[Piece]:
 def number_piece(column: str, values: LayerValues, limit: float, *, all_estimated: bool = True) -> Piece:
     """The text of a number's column and its role; a cosine below `limit` is bad.
 
-    Where not all times are estimates, each that is one has a '~'.
+    Where not all times are estimates, each that is one has a '~', as has one that is only expected.
     """
     bad = values.entire < limit
     if column == "cosine":
@@ -44,8 +44,12 @@ def number_piece(column: str, values: LayerValues, limit: float, *, all_estimate
         return flagged_digits(values.single)[:-1].lstrip(), "muted"
     if column == "share":
         return percent(values.share), "text"
-    text = milliseconds(values.milliseconds) if column == "time" else size(values.bytes)
-    return f"~{text}" if text and values.estimated and not all_estimated else text, "text"
+    unsure = values.estimated and not all_estimated
+    if column == "time":
+        text = milliseconds(values.milliseconds, expected=values.expected and not unsure)
+    else:
+        text = size(values.bytes)
+    return f"~{text}" if text and unsure else text, "text"
 
 
 def bar_piece(values: LayerValues, low: float, limit: float, width: int, *, unicode: bool) -> Piece:
@@ -54,7 +58,7 @@ def bar_piece(values: LayerValues, low: float, limit: float, width: int, *, unic
 
 
 def summary(values: Iterable[LayerValues]) -> LayerValues:
-    """Several layers as one: all their precisions, the worst cosines, the sums of shares, times and memory."""
+    """Several layers as one: all their precisions, the worst cosines, the sums of shares and times, the most memory."""
     parts = list(values)
     precisions = {word for part in parts for word in part.precision.split("+") if word}
     known = [word for word in _PRECISIONS if word in precisions] + sorted(precisions.difference(_PRECISIONS))
@@ -65,10 +69,11 @@ def summary(values: Iterable[LayerValues]) -> LayerValues:
         single=min((part.single for part in parts if part.single == part.single), default=math.nan),
         share=_sum(part.share for part in parts),
         milliseconds=_sum(part.milliseconds for part in parts),
-        bytes=_sum(part.bytes for part in parts),
+        bytes=max((part.bytes for part in parts if part.bytes == part.bytes), default=math.nan),
         estimated=any(part.estimated for part in parts if part.milliseconds == part.milliseconds),
         stale=any(part.stale for part in parts),
         fused=bool(parts) and all(part.fused for part in parts),
+        expected=any(part.expected for part in parts),
     )
 
 

@@ -12,8 +12,10 @@ class LayerValues:
 
     precision: what it computes in, '' while nothing is built. wished: the cfg's word for it, '' without one. changed:
     whether that differs from the saved cfg. entire, single: cosines against the float model (-1..1). share: its part
-    (0..1) of the error of the outputs. milliseconds, bytes: time and memory on the chip, as `estimated` or measured.
-    stale: the cosine is from before the last edit, and a new one is on its way. fused: it has no tensor of its own.
+    (0..1) of the error of the outputs. milliseconds, bytes: time on the chip, and memory in use while it runs, as
+    `estimated` or measured. expected: the time is what an edit should make of it; the engine has not told it yet.
+    bound: what it waits for, 'compute', 'memory' or 'cpu', '' where that is not known. stale: the cosine is from before
+    the last edit, and a new one is on its way. fused: it has no tensor of its own.
     """
 
     precision: str = ""
@@ -27,6 +29,8 @@ class LayerValues:
     estimated: bool = True
     stale: bool = False
     fused: bool = False
+    expected: bool = False
+    bound: str = ""
 
 
 NOTHING = LayerValues()

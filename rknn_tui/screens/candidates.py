@@ -29,12 +29,15 @@ BASE = -1
 
 class CandidatesBench(Protocol):
     """What the screen needs of the workbench. `in_force` is the index of the candidate whose edits are in force, BASE
-    for the model as it was, None where neither was asked for."""
+    for the model as it was, None where neither was asked for. `unedited_milliseconds` is the estimated time of the
+    model without edits, of which candidates' costs are shares; NaN where it is not known."""
 
     @property
     def tune_report(self) -> TuneReport | None: ...
     @property
     def in_force(self) -> int | None: ...
+    @property
+    def unedited_milliseconds(self) -> float: ...
     @property
     def search_job(self) -> Job | None:
         """What runs beside the job: 'tune' or another search."""
@@ -99,13 +102,16 @@ class CandidatesScreen(RowScreen):
                 lambda row: (),
                 "the search has found nothing yet" if searching else f"no search has run yet: {start}",
             )
+        base = self._bench.unedited_milliseconds
         changes = ["the model as it was", *(changes_text(one) for one in report.candidates)]
+        more = (RowColumn("est ms", 7, rank=3, right=True),) if math.isfinite(base) else ()
         columns = (
             RowColumn("#", len(str(len(report.candidates))), right=True),
             RowColumn("", 1),
             RowColumn("", 1),
             RowColumn("layers", 4, rank=2, right=True),
             RowColumn("est time", 7, rank=1, right=True),
+            *more,
             RowColumn("cosine", 8),
             RowColumn("lowest", 8, rank=3),
             RowColumn("SNR dB", 6, rank=4, right=True),
@@ -120,6 +126,7 @@ class CandidatesScreen(RowScreen):
                 ("=" if row - 1 == in_force else "", "changed"),
                 (str(layers), "text"),
                 (f"{cost:+.1%}", "text"),
+                *(((more_milliseconds(cost, base), "text"),) if more else ()),
                 (digits(quality.cosine), "text"),
                 (digits(quality.lowest), "muted"),
                 (decibels(quality), "text"),
@@ -140,7 +147,10 @@ class CandidatesScreen(RowScreen):
         facts.append((f"cosine {digits(quality.cosine)}", "text"))
         facts.append((f"SNR {decibels(quality)} dB", "text"))
         if row:
-            facts.append((f"{counted(layers, 'layer')}, {cost:+.1%} time (est)", "text"))
+            more = more_milliseconds(cost, self._bench.unedited_milliseconds)
+            facts.append(
+                (f"{counted(layers, 'layer')}, {cost:+.1%} time{f', {more} ms' if more else ''} (est)", "text")
+            )
         lines: list[Line] = [self.joined(facts, size.width)]
         if row and row - 1 == report.chosen:
             why = "the cheapest that fulfils the wish" if report.reached else "nearest to the wish, which none fulfils"
@@ -182,6 +192,11 @@ def changes_text(candidate: Candidate) -> str:
         by_precision.setdefault(precision, []).append(tensor)
     parts = [f"{precision}: {', '.join(tensors)}" for precision, tensors in by_precision.items()]
     return "; ".join(parts) or "corrected biases"
+
+
+def more_milliseconds(cost: float, base: float) -> str:
+    """The time that the share `cost` of `base` milliseconds is, with its sign; '' where the time is not known."""
+    return f"{cost * base:+.3f}" if math.isfinite(base) else ""
 
 
 def decibels(quality: Quality) -> str:

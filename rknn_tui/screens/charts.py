@@ -68,6 +68,8 @@ class ChartsScreen(WorkScreen):
         """Bring the chart up to date; it is drawn only where it is another one."""
         if not self.query(ChartView):
             return
+        if self._shown == "targets":
+            self._data.compare_targets()
         chart = CHARTS[self._shown](self._data, self.app.settings.cosine_limit)
         if not chart.rows and chart.id in _WAYS:
             action, does = _WAYS[chart.id]

@@ -134,7 +134,7 @@ class CompareScreen(RowScreen):
         if run.quality is not None:
             facts.append((f"cosine {digits(run.quality.cosine)}", "text"))
             facts.append((f"SNR {decibels(run.quality)} dB", "text"))
-        facts += [(f"{run.extra:+.1%} time (est)", "text"), (run.target, "text")]
+        facts += [(run.time, "text"), (run.target, "text")]
         if run.quality is not None:
             facts.append((f"lowest {digits(run.quality.lowest)}", "muted"))
         facts.append((counted(len(run.wishes), "line"), "muted"))
@@ -237,4 +237,4 @@ def _cosine(error: ErrorPair | None) -> str:
 
 def _run_words(run: Run) -> str:
     quality = f"cosine {digits(run.quality.cosine)}  " if run.quality is not None else ""
-    return f"{quality}{run.extra:+.1%} time (est)  {run.target}  {counted(len(run.wishes), 'line')}"
+    return f"{quality}{run.time}  {run.target}  {counted(len(run.wishes), 'line')}"

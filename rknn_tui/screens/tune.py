@@ -46,6 +46,8 @@ SECONDS_OF_REST = 0.3
 SECONDS_BEFORE_MEASURING = 0.7
 """What other precisions of a layer would give is measured for whom stays on it."""
 SECONDS_BETWEEN_PROGRESS = 0.5
+COSTS = frozenset({"time", "memory"})
+"""The columns of estimates: these have their room from the first paint on, and nothing moves when they come."""
 
 
 class TuneScreen(TuneActions):
@@ -203,6 +205,7 @@ class TuneScreen(TuneActions):
             block=block.name if (block := self.graph.around) is not None else "",
             folded=block.size if (block := self.graph.block) is not None else 0,
             saved=editing.saved_precision(layer),
+            times=bench.costs.times(layer.name),
         )
 
     def on_text_lines_resized(self, message: TextLines.Resized) -> None:
@@ -260,6 +263,7 @@ class TuneScreen(TuneActions):
 
     def values_changed(self, changes: Mapping[str, LayerValues]) -> None:
         """Numbers of some rows are others now."""
+        self.graph.awaited = COSTS if self.bench.costs.awaited else frozenset()
         self.graph.update_values(changes)
         self.show_status()
         layer = self.graph.current
@@ -291,6 +295,7 @@ class TuneScreen(TuneActions):
             self._shown_path = bench.path
             self.set_filter("")
             self.graph.forget()
+        self.graph.awaited = COSTS if bench.costs.awaited else frozenset()
         if summary is not self._shown or value is bench.report:
             self._shown = summary
             self.graph.show(summary.layers if summary else (), bench.values())

@@ -11,7 +11,7 @@ from rich.cells import cell_len, chop_cells
 from engine.summaries import Alternative, ErrorPair, LayerError, LayerFacts, LayerSummary, TensorFacts
 from rknn_tui.charting.axes import short
 from rknn_tui.charting.blocks import row_of_columns
-from rknn_tui.graph.bars import digits
+from rknn_tui.graph.bars import digits, milliseconds
 from rknn_tui.graph.layer_values import NOTHING, LayerValues
 from rknn_tui.palette import ROLES
 from rknn_tui.pieces import Line, Piece, length
@@ -23,6 +23,7 @@ _BRIEF = 72
 """Cells below which a strip leaves out what can be done without."""
 _SPARK = 16
 _NAME = 24
+_BOUNDS = {"compute": "bound by compute", "memory": "bound by memory", "cpu": "on the CPU"}
 _LINES_OF_WORDS = 4
 """Of a name or a sentence in a panel, whose other lines would not be seen below a long one."""
 
@@ -43,6 +44,7 @@ class _Subject:
     block: str
     saved: str
     folded: int
+    times: Mapping[str, float]
     symbols: Symbols
 
     @property
@@ -68,17 +70,20 @@ def detail_lines(
     block: str = "",
     saved: str = "",
     folded: int = 0,
+    times: Mapping[str, float] | None = None,
 ) -> list[Line]:
     """At most `height` lines of at most `width` cells, what matters most first.
 
     `layers` are the model's by name, `readers` the names of those that read this one; `values` are this layer's,
     `around` those of others by name. `words` say what it converts, `saved` what the saved cfg has it compute in, ''
     where none is saved. `folded` layers are in the folded block whose first one this is, 0 where it stands alone.
+    `times` are its estimated milliseconds by precision.
     """
     if layer is None or height < 1 or width < 1:
         return []
     words = words or (error.note if error is not None else "")
-    it = _Subject(layer, layers, readers, values, around or {}, error, facts, words, block, saved, folded, symbols)
+    around, times = around or {}, times or {}
+    it = _Subject(layer, layers, readers, values, around, error, facts, words, block, saved, folded, times, symbols)
     if height >= PANEL_HEIGHT and width >= PANEL_WIDTH:
         lines = _panel(it, width, height)
         if len(lines) > height:
@@ -168,16 +173,29 @@ def _panel(it: _Subject, width: int, height: int) -> list[Line]:
 def _table_of_alternatives(it: _Subject) -> list[Line]:
     known, now = _known_alternatives(it)
     if not known:
+        known = [Alternative(name, math.nan) for name in it.times]
+        now = next((one for one in known if one.precision == it.values.precision.rpartition("+")[2]), None)
+    if not known:
         return []
     measured = any(one.quality is not None for one in known)
     figures = f"{'cosine':>8}{'SNR dB':>8}" if measured else ""
-    lines: list[Line] = [[(f" {'outputs with' if measured else 'precision':<13}{figures}{'time':>10}", "muted")]]
+    head = f" {'outputs with' if measured else 'precision':<13}{figures}"
+    head += f"{'~ms':>8}" if it.times else ""
+    head += (
+        ""
+        if all(math.isnan(one.extra) for one in known)
+        else f"{'in all' if it.times else 'time':>{8 if it.times else 10}}"
+    )
+    lines: list[Line] = [[(head, "muted")]]
     for one in known:
         figures = f"{'':>16}" if measured else ""
         if one.quality is not None:
             figures = f"{digits(one.quality.cosine) or 'nan':>8}{one.quality.snr:>8.1f}"
         word = f" {it.symbols.marker if one is now else ' '}{one.precision or 'default':<12}"
-        lines.append([(word, _role(one.precision)), (f"{figures}{_more(one.extra):>10}", "text")])
+        if it.times:
+            figures += f"{milliseconds(it.times.get(one.precision, math.nan)):>8}"
+        figures += "" if math.isnan(one.extra) else f"{_more(one.extra):>{8 if it.times else 10}}"
+        lines.append([(word, _role(one.precision)), (figures, "text")])
     return lines
 
 
@@ -255,15 +273,25 @@ def _accuracy(it: _Subject, *, distances: str) -> list[Chunk]:
         chunks.append([("share ", "muted"), (short(share, "share"), "text")])
     if not chunks and (values.fused or (error is not None and error.entire is None)):
         chunks = [[("fused: no tensor of its own on the NPU", "muted")]]
-    word = "estimated" if values.estimated else "measured"
-    for number, unit in ((values.milliseconds, "ms"), (values.bytes, "bytes")):
-        if not math.isnan(number):
-            chunks.append([(short(number, unit), "text"), (f" {word}", "muted")])
+    chunks += _costs(values)
     for part in error.parts if error is not None else ():
         chunk: Chunk = [(f"part {drawable(part.tensor, it.symbols)} [{part.start}:{part.stop}] ", "muted")]
         chunk += _pair("entire", part.entire.cosine, part.entire)
         chunks.append([*chunk, *([(f" {drawable(part.flag, it.symbols)}!", "bad")] if part.flag else [])])
     return chunks
+
+
+def _costs(values: LayerValues) -> list[Chunk]:
+    """Time, what bounds it, and the memory in use, and whether that was measured."""
+    chunk: Chunk = []
+    if not math.isnan(values.milliseconds):
+        chunk.append((f"{'~' if values.expected else ''}{short(values.milliseconds, 'ms')}", "text"))
+        if values.bound:
+            chunk.append((f" {_BOUNDS.get(values.bound, values.bound)}", "muted"))
+    if not math.isnan(values.bytes):
+        chunk += [("  ", "text")] if chunk else []
+        chunk += [(short(values.bytes, "bytes"), "text"), (" in use", "muted")]
+    return [[*chunk, (" estimated" if values.estimated else " measured", "muted")]] if chunk else []
 
 
 def _pair(label: str, cosine: float, pair: ErrorPair | None) -> Chunk:
@@ -277,12 +305,14 @@ def _alternatives(it: _Subject) -> list[Chunk]:
     """What each precision would make of the outputs, and the time that it takes more, in one line."""
     known, now = _known_alternatives(it)
     if not known:
-        return []
+        return _times(it)
     measured = any(one.quality is not None for one in known)
     chunks: list[Chunk] = []
     for one in known:
         text = f" {digits(one.quality.cosine) or 'nan'}" if one.quality is not None else ""
-        if one.extra or not text:
+        if (time := it.times.get(one.precision)) is not None:
+            text += f" {milliseconds(time)}{'' if measured else ' ms'}"
+        if (one.extra and not (measured and time is not None)) or not text:
             text += f" {_more(one.extra)}"
         chunks.append(
             [
@@ -290,7 +320,18 @@ def _alternatives(it: _Subject) -> list[Chunk]:
                 (text, "text"),
             ]
         )
-    return [[(f"{'outputs' if measured else 'time'} with ", "muted"), *chunks[0]], *chunks[1:]]
+    what = ("outputs, ms" if it.times else "outputs") if measured else "time"
+    return [[(f"{what} with ", "muted"), *chunks[0]], *chunks[1:]]
+
+
+def _times(it: _Subject) -> list[Chunk]:
+    """What each precision would take, where no more is known of them."""
+    now = it.values.precision.rpartition("+")[2]
+    chunks: list[Chunk] = [
+        [(f"{it.symbols.marker if name == now else ''}{name}", _role(name)), (f" {short(time, 'ms')}", "text")]
+        for name, time in it.times.items()
+    ]
+    return [[("time with ", "muted"), *chunks[0]], *chunks[1:]] if chunks else []
 
 
 def _known_alternatives(it: _Subject) -> tuple[list[Alternative], Alternative | None]:

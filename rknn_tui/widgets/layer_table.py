@@ -41,6 +41,8 @@ class LayerTable(MarkedList):
         self.values: dict[str, LayerValues] = {}
         self.sorting: tuple[str, bool] | None = None
         """By what the rows are sorted, and whether the other way round; None in the order of the graph."""
+        self.awaited: frozenset[str] = frozenset()
+        """The columns that have room although no number of theirs is known yet."""
         self._rows = GraphRows(())
         self._places: Mapping[str, int] = {}
         self._longest: dict[str, int] = {}
@@ -91,19 +93,18 @@ class LayerTable(MarkedList):
 
     def update_values(self, changes: Mapping[str, LayerValues]) -> None:
         """Other numbers for some layers: their rows stay where they are, and only changed cells are drawn."""
-        rows = set()
-        for name, value in changes.items():
-            place = self._places.get(name)
-            if place is None:
-                continue
+        found = {name: value for name, value in changes.items() if name in self._places}
+        all_others = len(found) == len(self.table)
+        for name, value in () if all_others else found.items():
             self._known.subtract(_known(self.values.get(name, NOTHING)))
             self._known.update(_known(value))
-            self.values[name] = value
-            rows.add(self._rows.row_of(place))
-        if self._measure():
+        self.values.update(found)
+        if all_others:
+            self._known = self._counted()
+        if self._measure() or all_others:
             self.redraw_changes()
         else:
-            self.redraw_rows(sorted(rows))
+            self.redraw_rows(sorted({self._rows.row_of(self._places[name]) for name in found}))
 
     def header(self) -> Line:
         """The columns' titles; an arrow shows by which the rows are sorted."""
@@ -136,7 +137,7 @@ class LayerTable(MarkedList):
         self.by_name = {layer.name: layer for layer in layers}
         self._places = {layer.name: place for place, layer in enumerate(layers)}
         self.values = {layer.name: values[layer.name] for layer in layers if layer.name in values}
-        self._known = Counter(word for value in self.values.values() for word in _known(value))
+        self._known = self._counted()
         # Not kept up with later edits: a column that grows would draw the whole screen anew for one key.
         parted = any("+" in layer.precision for layer in layers) or self._known["parted"]
         self._longest = {
@@ -147,6 +148,9 @@ class LayerTable(MarkedList):
             "precision": _PARTED if parted else 0,
         }
         rows.use_cap(lane_cap(self.size.width))
+
+    def _counted(self) -> Counter[str]:
+        return Counter(word for value in self.values.values() for word in _known(value))
 
     def _rearrange(self, change: Callable[[], object], place: int | None = None) -> bool:
         """Do what may change the rows, with the cursor staying on its layer, or going to `place`; whether it did."""
@@ -183,7 +187,9 @@ class LayerTable(MarkedList):
             return False
         known = self._known
         mixed = 0 < known["measured"] < known["costed"]
-        longest = self._longest | {name: cells for name, cells in _CELLS.items() if known[name] > 0}
+        longest = self._longest | {
+            name: cells for name, cells in _CELLS.items() if known[name] > 0 or name in self.awaited
+        }
         longest |= {name: longest[name] + mixed for name in ("time", "memory") if name in longest}
         longest["lanes"] = self._rows.lane_cells
         if fold := self._rows.largest_fold:

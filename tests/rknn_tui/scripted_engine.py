@@ -28,6 +28,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from engine.config import Config
 from engine.errors import ConfigError, DatasetError, FileError, ModelError, QuantizationError
+from engine.estimates import CostTotals, LayerCost, ModelCosts
 from engine.host import run
 from engine.progress import Progress
 from engine.summaries import (
@@ -53,6 +54,7 @@ from engine.summaries import (
     TuneReport,
     TuneRun,
 )
+from engine.targets import TARGETS
 from tests.rknn_tui.made_up_graph import graph
 
 REACH = 40
@@ -91,6 +93,56 @@ def quality(wishes: Mapping[str, str]) -> Quality:
     return Quality(cosine, cosine - 0.001, 2 * (1 - cosine), (PartQuality("y", "y", "", cosine, cosine, 0.1),))
 
 
+SPEEDS = {"rk3562": 0.9, "rk3566": 1.0, "rk3568": 1.0, "rk3576": 3.0, "rk3588": 4.0, "rv1103": 0.5, "rv1106": 0.6}
+FACTORS = {"int8": 1.0, "int16": 2.0, "float16": 2.5}
+CONVERSION = 8.0
+"""Microseconds that a layer takes longer which reads another precision than its own, on rk3566."""
+
+
+def layer_costs(layers: tuple[LayerSummary, ...], precisions: Mapping[str, str], target: str) -> dict[str, LayerCost]:
+    """What each layer takes with these precisions; what reads another precision takes a little longer."""
+    makers = {tensor: one.name for one in layers for tensor in one.outputs}
+    found = {}
+    for place, one in enumerate(layers):
+        now = precisions[one.name]
+        read = {precisions[makers[tensor]] for tensor in one.reads if tensor in makers}
+        base = (20.0 + place * 37 % 97) / SPEEDS[target]
+        times = tuple(
+            base * FACTORS[precision] + (CONVERSION / SPEEDS[target] if read - {precision} else 0.0)
+            for precision in TARGETS[target].precisions
+        )
+        time = times[TARGETS[target].precisions.index(now)] if now in TARGETS[target].precisions else base * 4
+        bound = "cpu" if place % 11 == 7 else ("memory", "compute")[place % 2]
+        found[one.name] = LayerCost(time, (1 + place % 9) << 14, bound, times)
+    return found
+
+
+def made_up_totals(time_us: float, *, weight_bytes: int = 3000, internal_bytes: int = 5000) -> CostTotals:
+    """Totals of which the app shows something; a quarter of the time comes on top of the layers'."""
+    latency = time_us * 1.25
+    return CostTotals(
+        macs=0,
+        cycles_npu=0,
+        cycles_ddr=0,
+        cycles_total=0,
+        time_us=time_us,
+        overhead_us=latency - time_us,
+        latency_us=latency,
+        fps=1e6 / latency if latency else 0.0,
+        bytes_read=0,
+        bytes_written=0,
+        weight_bytes=weight_bytes,
+        internal_bytes=internal_bytes,
+    )
+
+
+def cost_totals(costs: Mapping[str, LayerCost]) -> CostTotals:
+    """The sums, with a kilobyte of weights a layer."""
+    time = sum(one.time_us for one in costs.values())
+    most = max((one.memory_bytes for one in costs.values()), default=0)
+    return made_up_totals(time, weight_bytes=len(costs) << 10, internal_bytes=most)
+
+
 class ScriptedSession:
     def __init__(self) -> None:
         self.config = Config()
@@ -101,6 +153,8 @@ class ScriptedSession:
         self.ranges: dict[str, Any] = {}
         self.told = False
         self.graph = False
+        self.built_for = ""
+        self.costed: dict[str, LayerCost] = {}
 
     def load(
         self, path: str, inputs: Any = None, input_size_list: Any = None, outputs: Any = None, *, progress: Progress
@@ -121,7 +175,7 @@ class ScriptedSession:
         layers = graph(count) if self.graph else tuple(map(layer, range(count)))
         tensor = TensorSummary("x", tuple(input_size_list[0]) if input_size_list else (1, 3, 8, 8), "float32", "nchw")
         self.model = ModelSummary(path, "onnx", 17, (tensor,), (tensor,), layers, 123456, "rk3566")
-        self.precision = ""
+        self.precision, self.wishes = "", {}
         return self.summary()
 
     def build(
@@ -151,6 +205,7 @@ class ScriptedSession:
             time.sleep(seconds)
         self.precision = "int8" if do_quantization else "float16"
         self.live, self.wishes, self.ranges, self.told = False, {}, {}, False
+        self.built_for = self.config.target_platform
         return BuildSummary(self.precision, 4 if do_quantization else 0, 60, rknn_batch_size, {"calibrate": 0.1})
 
     def analyze(self, inputs: Any, *, progress: Progress) -> AccuracyReport:
@@ -181,6 +236,18 @@ class ScriptedSession:
     def edits(self) -> CfgReading:
         return CfgReading(self.wishes, {})
 
+    def costs(self, target: str | None = None) -> ModelCosts:
+        assert self.model is not None
+        target = target or self.config.target_platform
+        if self.precision == "float16" and target.startswith("rv11"):
+            raise ConfigError(f"{target} has no float16", where="target_platform", hint="quantize the model")
+        found = layer_costs(self.model.layers, self._precisions(), target)
+        return ModelCosts(target, found, cost_totals(found))
+
+    def _precisions(self) -> dict[str, str]:
+        assert self.model is not None
+        return {one.name: self.wishes.get(one.name, self.precision or "int8") for one in self.model.layers}
+
     def apply(
         self,
         wishes: dict[str, str],
@@ -208,6 +275,10 @@ class ScriptedSession:
             changed += names[names.index(changed[-1]) : names.index(changed[-1]) + 8]
         self.wishes, self.ranges = wishes, ranges
         first, self.told = not self.told, True
+        # Costs are told for what was built, whatever target is set since.
+        found = layer_costs(self.model.layers, self._precisions(), self.built_for)
+        costs = found if first else {name: one for name, one in found.items() if self.costed.get(name) != one}
+        self.costed = found
         return LiveState(
             {name: wishes.get(name, self.precision) for name in (names if first else changed)},
             {
@@ -221,6 +292,8 @@ class ScriptedSession:
             tuple(dict.fromkeys(changed)),
             wishes,
             {name: (name,) for name in names} if first else {},
+            costs,
+            cost_totals(found),
         )
 
     def _errors(self, changed: Iterable[str]) -> dict[str, ErrorPair]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +38,7 @@ class Bench:
         self.tune_report = report
         self.in_force: int | None = None
         self.search_job: Job | None = None
+        self.unedited_milliseconds = math.nan
         self.calls: list[object] = []
         self.reply: Reply = None
 
@@ -73,6 +76,16 @@ async def test_candidates_are_rows_with_the_model_as_it_was_first_and_the_chosen
         for number in "0124":
             assert number in plot(user)
         assert "[3]" in plot(user)
+
+
+async def test_the_extra_time_is_told_in_milliseconds_where_the_models_is_known() -> None:
+    bench = Bench()
+    bench.unedited_milliseconds = 2.5
+    async with shown(lambda app: CandidatesScreen(app, bench)) as user:
+        rows = user.text("rows").split("\n")
+        assert rows[3].split()[3:5] == ["+6.0%", "+0.150"]
+        assert "est ms" in user.text("columns")
+        assert "+6.0% time, +0.150 ms (est)" in user.text("about")
 
 
 async def test_space_looks_at_a_candidate_and_the_screen_stays() -> None:

@@ -14,6 +14,8 @@ from textual.app import App
 from textual.geometry import Region
 from textual.pilot import Pilot
 
+from engine.errors import EngineError
+from engine.estimates import CostTotals
 from engine.summaries import LayerFacts, LayerSummary, SourceMap, TuneReport
 from rknn_tui.bench.dialogue import Notice
 from rknn_tui.charting import drawing
@@ -38,7 +40,14 @@ class Data:
     source_map: SourceMap | None = None
     tune_report: TuneReport | None = None
     in_force: int | None = None
+    target: str = "rk3588"
+    cost_totals: CostTotals | None = None
+    target_totals: dict[str, CostTotals | EngineError] = dataclasses.field(default_factory=dict)
+    comparisons: int = 0
     layer_facts: LayerFacts | None = None
+
+    def compare_targets(self) -> None:
+        self.comparisons += 1
 
 
 class OneScreen(App[None]):
@@ -94,9 +103,12 @@ async def test_every_chart_can_be_reached_and_says_what_it_is(size: tuple[int, i
         assert f"{symbols.marker}cosine" in rows[-3]
         assert "] next" in rows[-1]
         titles = [rows[1]]
-        for _ in range(5):
+        for _ in range(7):
             titles.append((await shown(pilot, "right_square_bracket"))[1])
-        assert [title.split()[0] for title in titles] == ["cosine", "where", "time", "memory", "candidates", "values"]
+        assert [" ".join(title.split()[:3]) for title in titles] == [
+            *("cosine by layer", "where the error", "time by layer", "memory over the", "time by operator"),
+            *("time by target", "candidates of the", "values of a"),
+        ]
         assert "cosine by layer" in (await shown(pilot, "j"))[1], "after the last comes the first"
         assert "values" in (await shown(pilot, "left_square_bracket"))[1]
         assert "where the error" in (await shown(pilot, "g", "tab"))[1]

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from engine.errors import FileError
+from engine.errors import ConfigError, FileError
+from engine.estimates import CostTotals
 from engine.summaries import Candidate, LayerSummary, Quality, SourceMap, SourceShare, TensorFacts, TuneReport
 from rknn_tui.charting.axes import cosine_extent, short, tick_labels, ticks
 from rknn_tui.charting.blocks import gathered, row_of_columns, stacked
@@ -26,12 +27,15 @@ from rknn_tui.charting.builders import (
     pareto,
     range_histogram,
     time_by_layer,
+    time_by_operator,
+    time_by_target,
 )
 from rknn_tui.charting.chart import Chart, Mark
 from rknn_tui.charting.drawing import as_text
 from rknn_tui.charting.exporting import as_csv, export
 from rknn_tui.graph.layer_values import LayerValues
 from rknn_tui.symbols import ASCII, UNICODE, Symbols
+from tests.rknn_tui.scripted_engine import made_up_totals
 
 ENTIRE = (1.0, 0.9995, 0.9989, 0.9991, 0.9874, 0.9902, 0.9911, math.nan, 0.9886, 0.9871, 0.9921, 0.9918)
 SINGLE = (1.0, 0.9998, 0.9997, 0.9999, 0.9891, 0.9996, 0.9997, math.nan, 0.9981, 0.9996, 0.9999, 0.9998)
@@ -359,7 +363,8 @@ def test_the_csv_has_every_number_to_the_last_bit(found: list[tuple[str, float, 
         layer.name: LayerValues(entire=row[1], single=row[2], milliseconds=row[3], bytes=row[4])
         for layer, row in zip(layers, found, strict=True)
     }
-    for chart in (cosine_by_layer(layers, known), time_by_layer(layers, known), memory_over_run(layers, known)):
+    makers = (cosine_by_layer, time_by_layer, memory_over_run, time_by_operator)
+    for chart in (make(layers, known) for make in makers):
         header, *rows = csv.reader(io.StringIO(as_csv(chart), newline=""))
         assert tuple(header) == chart.header
         assert len(rows) == len(chart.rows)
@@ -384,9 +389,53 @@ def test_any_tensor_can_be_shown(
 
 def test_nothing_is_invented_where_there_is_no_cost_model() -> None:
     known = {name: LayerValues(precision="int8", entire=0.99) for name in values()}
-    for chart in (time_by_layer(LAYERS, known), memory_over_run(LAYERS, known)):
+    for chart in (time_by_layer(LAYERS, known), memory_over_run(LAYERS, known), time_by_operator(LAYERS, known)):
         assert chart.rows == ()
         assert "no estimate yet" in text(chart, 60, 10, UNICODE)
+
+
+def costed() -> dict[str, LayerValues]:
+    """The first layer takes 4 ms on the CPU, the others 1 ms each, bound by memory or by compute."""
+    bounds = ("memory", "compute")
+    return {
+        layer.name: LayerValues(milliseconds=1.0 if place else 4.0, bound=bounds[place % 2] if place else "cpu")
+        for place, layer in enumerate(LAYERS)
+    }
+
+
+def test_operators_are_told_by_what_bounds_them_with_their_share_of_the_time() -> None:
+    layers = [dataclasses.replace(one, op="Add") if one.index > 8 else one for one in LAYERS]
+    chart = time_by_operator(layers, costed())
+    assert chart.title == "time by operator, estimated"
+    rows = {str(row[0]): row[3:6] for row in chart.rows}
+    assert rows["Conv cpu"] == (1, 4.0, 4 / 15)
+    assert rows["Conv memory"] == (4, 4.0, 4 / 15)
+    assert rows["Add compute"] == (2, 2.0, 2 / 15)
+    assert sum(float(row[5]) for row in chart.rows) == pytest.approx(1.0)
+    assert "15 ms in all; 40.0 % bound by compute; 33.3 % bound by memory; 26.7 % on the CPU" in chart.note
+    assert "operator,op,bound,layers,milliseconds,share,source" in as_csv(chart)
+
+
+def totals(milliseconds: float) -> CostTotals:
+    return made_up_totals(1000 * milliseconds, weight_bytes=2_000_000, internal_bytes=500_000)
+
+
+def test_targets_are_compared_by_time_and_memory_and_one_without_says_why() -> None:
+    known = {"rk3566": totals(8.0), "rk3588": totals(2.0), "rv1103": ConfigError("has no float16")}
+    chart = time_by_target(known, "rk3566")
+    shown = text(chart, 80, 12, UNICODE).splitlines()
+    assert "time by target, estimated" in shown[0]
+    assert [line.split()[2] for line in shown if "2.5 MB" in line] == ["rk3566", "rk3588"], "the slowest first"
+    for told in ("rk3566 in use: 8 ms; 10 ms with starting it: 100 a second", "fastest: rk3588, 2 ms"):
+        assert told in chart.note
+    assert "rv1103: has no float16" in chart.note
+    assert "rk3588,2.0,2.5,400.0,2000000,500000," in as_csv(chart)
+    assert "no estimate yet" in time_by_target({}, "rk3566").note
+
+
+def test_the_memory_chart_tells_of_the_weights_beside() -> None:
+    note = memory_over_run(LAYERS, values(), totals(1.0)).note
+    assert note.endswith("; planned 500 kB, and 2 MB of weights")
 
 
 @pytest.mark.parametrize(

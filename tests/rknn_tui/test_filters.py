@@ -19,11 +19,14 @@ def subject(name: str, op: str, values: LayerValues, *, marked: bool = False, bl
 CONV = subject(
     "/model.4/m.1/cv1/Conv_output_0",
     "ConvRelu",
-    LayerValues("int8", entire=0.98, single=0.999, share=0.12, milliseconds=0.2, bytes=3 * 2**20),
+    LayerValues("int8", entire=0.98, single=0.999, share=0.12, milliseconds=0.2, bytes=3 * 2**20, bound="memory"),
     blocks=("/model.4", "/model.4/m.1"),
 )
 ADD = subject(
-    "Head/Add:0", "Add", LayerValues("int8+float16", changed=True, entire=0.995, share=0.01, bytes=900.0), marked=True
+    "Head/Add:0",
+    "Add",
+    LayerValues("int8+float16", changed=True, entire=0.995, share=0.01, bytes=900.0, bound="cpu"),
+    marked=True,
 )
 INPUT = subject("images", "Input", LayerValues())
 
@@ -63,6 +66,11 @@ def passed(text: str) -> str:
         ("mem>2k", "C"),
         ("memory<1k", "A"),
         ("mem>1g", ""),
+        ("bound:memory", "C"),
+        ("bound:m", "C"),
+        ("bound:cpu", "A"),
+        ("bound:compute|memory", "C"),
+        ("bound:", "CAI"),
         ("cos>-1", "CA"),
         ("block:model.4", "C"),
         ("block:m.1", "C"),

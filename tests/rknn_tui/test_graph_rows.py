@@ -251,6 +251,8 @@ def test_a_block_shows_its_worst_cosine_its_precisions_and_its_sums() -> None:
     assert (values.entire, values.single, values.estimated) == (0.95, 0.9, True)
     assert values.share == pytest.approx(0.3)
     assert (values.milliseconds, values.bytes) == (pytest.approx(0.5), 100)
+    several = [LayerValues(bytes=100), LayerValues(bytes=300), LayerValues(bytes=200, expected=True)]
+    assert (summary(several).bytes, summary(several).expected) == (300, True), "the most that is in use at once"
     assert math.isnan(summary([LayerValues()]).milliseconds)
 
 

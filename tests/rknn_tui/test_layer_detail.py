@@ -214,10 +214,35 @@ def test_parts_of_a_join_are_judged_alone() -> None:
 
 
 def test_time_and_memory_say_where_they_come_from() -> None:
-    shown = text(80, 40, values=dataclasses.replace(VALUES, milliseconds=0.059, bytes=1e5))
-    assert "0.059 ms estimated" in shown
-    assert "100 kB estimated" in shown
+    values = dataclasses.replace(VALUES, milliseconds=0.059, bytes=1e5, bound="memory")
+    assert "0.059 ms bound by memory  100 kB in use estimated" in text(80, 40, values=values)
+    expected = dataclasses.replace(values, expected=True, bound="cpu")
+    assert "~0.059 ms on the CPU" in text(80, 40, values=expected)
     assert "0.059 ms measured" in text(80, 40, values=LayerValues(milliseconds=0.059, estimated=False))
+
+
+TIMES = {"int8": 0.05, "int16": 0.1, "float16": 0.125}
+
+
+def test_the_time_in_each_precision_stands_beside_what_it_gives() -> None:
+    assert "outputs, ms with int8 0.97120 0.050  int16 0.99800 0.100  ▶float16 0.99990 0.125" in text(
+        90, 5, times=TIMES
+    )
+    lines = text(48, 30, times=TIMES).splitlines()
+    assert any(line.split() == ["outputs", "with", "cosine", "SNR", "dB", "~ms", "in", "all"] for line in lines)
+    assert any(line.split() == ["▶float16", "0.99990", "40.0", "0.125", "+1.2", "%"] for line in lines)
+    unmeasured = tuple(dataclasses.replace(one, quality=None) for one in FACTS.alternatives)
+    shown = text(80, 5, times=TIMES, facts=dataclasses.replace(FACTS, alternatives=unmeasured))
+    assert "time with int8 0.050 ms  int16 0.100 ms +0.4 %  ▶float16 0.125 ms +1.2 %" in shown
+
+
+def test_before_a_build_the_times_are_all_that_is_known_of_precisions() -> None:
+    plain = dataclasses.replace(ADD, precision="")
+    known: dict[str, Any] = {"layer": plain, "values": LayerValues("int8", milliseconds=0.05), "facts": None}
+    assert " time with ▶int8 0.05 ms  int16 0.1 ms  float16 0.125 ms" in text(80, 5, times=TIMES, **known)
+    lines = text(48, 30, times=TIMES, **known).splitlines()
+    assert any(line.split() == ["precision", "~ms"] for line in lines)
+    assert any(line.split() == ["float16", "0.125"] for line in lines)
 
 
 def test_what_is_cut_has_a_sign_and_is_the_least_important() -> None:
