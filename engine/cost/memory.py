@@ -10,10 +10,12 @@ The rules are those that give the totals which RKNN-Toolkit2 2.5.0 prints for re
   to Ao.
 - Everything begins at a multiple of 64 bytes.
 
-They were found with two networks, a classifier and a text detector of PaddleOCR: weights are met to 0.3 % on rk3566 in
-int8 and on rk3588 in int8 and float16. Freed after their last use and placed into the first gap in execution order, the
-classifier's tensors take what the toolkit prints to 0.1 %: 106.6 KB on rk3566, 171 KB on rk3588. The detector's do not:
-what becomes of its transposed convolutions is not known.
+They were found with two networks, a classifier and a text detector of PaddleOCR. Weights are met to 0.3 % on rk3566 in
+int8 and on rk3588 in int8 and float16. Tensors that are forgotten after their last use and placed into the first gap in
+execution order take what the toolkit prints for the classifier, to 0.1 %: 106.6 KB on rk3566, 171 KB on rk3588. For the
+detector they do not: it depends on which layers the toolkit joins and how it orders them, which is not known.
+`demands` keeps inputs and outputs as a caller needs them, and a plan for that ends 7 % above and at the toolkit's
+figures for the classifier, 7 % (int8 on rk3566) and 12.5 % (float16 on rk3588) below them for the detector.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ _OPERAND_BYTES = 8
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kept:
-    """How a tensor is kept: `precision` is 'int8', 'int16', 'float16', or '' for integers that are not quantized;
-    `kind` is what makes it, one of those above."""
+    """How a tensor is kept: `precision` is 'int8', 'int16' or 'float16'; any other, such as '' for integers that are not
+    quantized, has numbers of 4 bytes and no padding. `kind` is what makes it, one of those above."""
 
     shape: tuple[int, ...]
     precision: str
@@ -56,7 +58,7 @@ def width(precision: str) -> int:
 def tensor_bytes(shape: Sequence[int], precision: str, kind: str, chip: Chip) -> int:
     """Bytes of a tensor between layers; `precision` and `kind` are as in Kept. Four dimensions are N, C, H, W."""
     size = width(precision)
-    if len(shape) != 4 or kind == DENSE or not precision or (kind == INPUT and shape[1] <= _IMAGE_CHANNELS):
+    if len(shape) != 4 or kind == DENSE or precision not in WIDTHS or (kind == INPUT and shape[1] <= _IMAGE_CHANNELS):
         return rounded(math.prod(shape) * size, ALIGNMENT)
     if kind == CONVOLUTION:
         block = _array(chip, precision).outputs
@@ -129,7 +131,7 @@ def demands(
     outputs: Iterable[str],
     chip: Chip,
 ) -> tuple[Demand, ...]:
-    """What a plan of the memory has to hold: every tensor of `kept` that is written or is an input.
+    """What a plan of the memory has to hold: inputs and what is written, all of which `kept` must have.
 
     An output in blocks of channels is handed over dense as well, in a buffer of its own that is there from where it is
     written until the end; that is the demand `given_out(name)`.

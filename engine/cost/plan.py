@@ -58,21 +58,15 @@ def plan(demands: Sequence[Demand]) -> tuple[MemoryBlock, ...]:
         return ()
     enough = lower_bound(wanted) * _NEAR
     tries = min(_STEPS // sum(demand.last - demand.first + 1 for demand in wanted), _TRIES)
-    best = latest = _attempt(wanted, _largest_first(wanted))
-    for number in range(1, tries):
-        if best.end <= enough:
+    best = _attempt(wanted, _largest_first(wanted))
+    if tries > 1 and best.end > enough:
+        best = min(best, _attempt(wanted, _fullest_first(wanted)), key=_length)
+    latest = best
+    for _ in range(tries - 2):
+        if best.end <= enough or latest.order[0] == latest.top:
             break
-        if number == 1:
-            order = _fullest_first(wanted)
-        elif latest.order[0] != latest.top:
-            order = [latest.top, *(index for index in latest.order if index != latest.top)]
-        else:
-            break
-        latest = _attempt(wanted, order)
-        if latest.end < best.end:
-            best = latest
-        elif number == 1:
-            latest = best
+        latest = _attempt(wanted, [latest.top, *(index for index in latest.order if index != latest.top)])
+        best = min(best, latest, key=_length)
     return tuple(
         MemoryBlock(demand.tensor, offset, demand.bytes, demand.first, demand.last)
         for offset, demand in zip(best.offsets, demands, strict=True)
@@ -93,6 +87,10 @@ def _attempt(demands: Sequence[Demand], order: list[int]) -> _Attempt:
     ends = [offset + demand.bytes for offset, demand in zip(offsets, demands, strict=True)]
     length = max(ends)
     return _Attempt(order, offsets, length, ends.index(length))
+
+
+def _length(attempt: _Attempt) -> int:
+    return attempt.end
 
 
 def _largest_first(demands: Sequence[Demand]) -> list[int]:

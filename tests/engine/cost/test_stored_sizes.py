@@ -85,6 +85,7 @@ def test_images_and_tensors_without_channels_have_no_padding() -> None:
     assert tensor_bytes((1, 5, 8, 8), "int8", INPUT, RK3588) == 16 * 64
     assert tensor_bytes((10, 100), "float16", OTHER, RK3588) == 2048
     assert tensor_bytes((1, 3, 4, 4), "", OTHER, RK3588) == 192
+    assert tensor_bytes((1, 3, 4, 4), "float32", CONVOLUTION, RK3588) == 192
     assert tensor_bytes((), "", OTHER, RK3588) == 64
     assert tensor_bytes((1, 0, 4, 4), "int8", CONVOLUTION, RK3588) == 0
 
