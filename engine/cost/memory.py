@@ -42,8 +42,8 @@ _OPERAND_BYTES = 8
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kept:
-    """How a tensor is kept: `precision` is 'int8', 'int16' or 'float16'; any other, such as '' for integers that are not
-    quantized, has numbers of 4 bytes and no padding. `kind` is what makes it, one of those above."""
+    """How a tensor is kept: `precision` is 'int8', 'int16' or 'float16'; with any other, such as '' for integers that
+    are not quantized, numbers take 4 bytes and there is no padding. `kind` is what makes it, one of those above."""
 
     shape: tuple[int, ...]
     precision: str
