@@ -220,6 +220,14 @@ def test_the_schema_can_be_asked_for_without_a_model(verb: str, run: Run) -> Non
     assert json.loads(run(verb, "--schema")) == estimate_schema()
 
 
+def test_every_field_of_the_schema_is_in_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = readme[readme.index("## Time and memory") : readme.index("## More accuracy")]
+    schema = estimate_schema()
+    for place in (schema, *schema["definitions"].values()):
+        assert [name for name in place["properties"] if f"`{name}`" not in section] == []
+
+
 # Wrong use
 
 
