@@ -53,7 +53,7 @@ class Machine:
 
     def memory_cycles(self, moved_bytes: int) -> int:
         """Cycles until so many bytes have gone over the bus, which all cores share."""
-        return round(moved_bytes / self.chip.bytes_a_cycle)
+        return math.ceil(moved_bytes / self.chip.bytes_a_cycle)
 
 
 def layer_cost(work: LayerWork, precision: str, writes: str, machine: Machine) -> Cost:
