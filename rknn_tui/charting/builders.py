@@ -20,7 +20,7 @@ from rknn_tui.symbols import drawable
 _NAME_CHARACTERS = 40
 """Of a name in a sentence, where the end tells most."""
 
-_BOUNDS = {"compute": "bound by compute", "memory": "bound by memory", "cpu": "on the CPU"}
+_BOUNDS = {"compute": "compute-bound", "memory": "memory-bound", "cpu": "on the CPU"}
 
 Values = Mapping[str, LayerValues]
 

@@ -23,7 +23,7 @@ _BRIEF = 72
 """Cells below which a strip leaves out what can be done without."""
 _SPARK = 16
 _NAME = 24
-_BOUNDS = {"compute": "bound by compute", "memory": "bound by memory", "cpu": "on the CPU"}
+_BOUNDS = {"compute": "compute-bound", "memory": "memory-bound", "cpu": "on the CPU"}
 _LINES_OF_WORDS = 4
 """Of a name or a sentence in a panel, whose other lines would not be seen below a long one."""
 
@@ -122,7 +122,10 @@ def _groups(it: _Subject, *, brief: bool) -> list[list[Chunk]]:
     words: list[Chunk] = [[(drawable(it.words, it.symbols), "text")]] if it.words else []
     near = [_neighbour(it, name, "in") for name in it.layer.inputs]
     near += [_neighbour(it, name, "out") for name in it.readers]
-    return [_accuracy(it, distances="" if brief else "entire"), _alternatives(it), ranges, words, near, _sources(it)]
+    # Where there is more to say, a distance can wait for the panel.
+    distances = "" if brief or it.values.bound else "entire"
+    accuracy = [*_accuracy(it, distances=distances), *_cost_words(it.values), *_parts(it)]
+    return [accuracy, _alternatives(it), ranges, words, near, _sources(it)]
 
 
 def _packed(chunks: Iterable[Chunk], width: int) -> list[Line]:
@@ -159,7 +162,7 @@ def _panel(it: _Subject, width: int, height: int) -> list[Line]:
     near = [_neighbour(it, name, "in", width - 1) for name in layer.inputs]
     near += [_neighbour(it, name, "out", width - 1) for name in it.readers]
     sections: list[list[Line]] = [
-        [[(" ", "text"), *chunk] for chunk in _accuracy(it, distances="entire single")],
+        [[(" ", "text"), *chunk] for chunk in (*_accuracy(it, distances="entire single"), *_costs(it), *_parts(it))],
         _table_of_alternatives(it),
         [line for tensor in made for line in _tensor(it, tensor, width)],
         [[(" ", "text"), *chunk] for chunk in near],
@@ -251,7 +254,7 @@ def _precision(it: _Subject) -> Chunk:
 
 
 def _accuracy(it: _Subject, *, distances: str) -> list[Chunk]:
-    """Entire and single cosine, the share of the error, time and memory, and the parts of a join.
+    """Entire and single cosine, and the share of the error.
 
     `distances` names the cosines that have their euclidean distance beside them.
     """
@@ -273,7 +276,13 @@ def _accuracy(it: _Subject, *, distances: str) -> list[Chunk]:
         chunks.append([("share ", "muted"), (short(share, "share"), "text")])
     if not chunks and (values.fused or (error is not None and error.entire is None)):
         chunks = [[("fused: no tensor of its own on the NPU", "muted")]]
-    chunks += _costs(values)
+    return chunks
+
+
+def _parts(it: _Subject) -> list[Chunk]:
+    """The parts of a join."""
+    chunks: list[Chunk] = []
+    error = it.error
     for part in error.parts if error is not None else ():
         chunk: Chunk = [(f"part {drawable(part.tensor, it.symbols)} [{part.start}:{part.stop}] ", "muted")]
         chunk += _pair("entire", part.entire.cosine, part.entire)
@@ -281,8 +290,20 @@ def _accuracy(it: _Subject, *, distances: str) -> list[Chunk]:
     return chunks
 
 
-def _costs(values: LayerValues) -> list[Chunk]:
-    """Time, what bounds it, and the memory in use, and whether that was measured."""
+def _cost_words(values: LayerValues) -> list[Chunk]:
+    """What bounds the time, which no column tells, and then time and memory, and whether they were measured."""
+    chunks: list[Chunk] = [[(_BOUNDS.get(values.bound, values.bound), "muted")]] if values.bound else []
+    known = ((values.milliseconds, "ms", "~" if values.expected else ""), (values.bytes, "bytes", ""))
+    source = "estimated" if values.estimated else "measured"
+    for number, unit, before in known:
+        if not math.isnan(number):
+            chunks.append([(f"{before}{short(number, unit)}", "text"), (f" {source}", "muted")])
+    return chunks
+
+
+def _costs(it: _Subject) -> list[Chunk]:
+    """Time, what bounds it, and the memory in use, and whether that was measured, in one line."""
+    values = it.values
     chunk: Chunk = []
     if not math.isnan(values.milliseconds):
         chunk.append((f"{'~' if values.expected else ''}{short(values.milliseconds, 'ms')}", "text"))
@@ -320,7 +341,7 @@ def _alternatives(it: _Subject) -> list[Chunk]:
                 (text, "text"),
             ]
         )
-    what = ("outputs, ms" if it.times else "outputs") if measured else "time"
+    what = ("cosine, ms" if it.times else "outputs") if measured else "time"
     return [[(f"{what} with ", "muted"), *chunks[0]], *chunks[1:]]
 
 

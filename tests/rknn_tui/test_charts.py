@@ -412,7 +412,7 @@ def test_operators_are_told_by_what_bounds_them_with_their_share_of_the_time() -
     assert rows["Conv memory"] == (4, 4.0, 4 / 15)
     assert rows["Add compute"] == (2, 2.0, 2 / 15)
     assert sum(float(row[5]) for row in chart.rows) == pytest.approx(1.0)
-    assert "15 ms in all; 40.0 % bound by compute; 33.3 % bound by memory; 26.7 % on the CPU" in chart.note
+    assert "15 ms in all; 40.0 % compute-bound; 33.3 % memory-bound; 26.7 % on the CPU" in chart.note
     assert "operator,op,bound,layers,milliseconds,share,source" in as_csv(chart)
 
 

@@ -215,7 +215,7 @@ def test_parts_of_a_join_are_judged_alone() -> None:
 
 def test_time_and_memory_say_where_they_come_from() -> None:
     values = dataclasses.replace(VALUES, milliseconds=0.059, bytes=1e5, bound="memory")
-    assert "0.059 ms bound by memory  100 kB in use estimated" in text(80, 40, values=values)
+    assert "0.059 ms memory-bound  100 kB in use estimated" in text(80, 40, values=values)
     expected = dataclasses.replace(values, expected=True, bound="cpu")
     assert "~0.059 ms on the CPU" in text(80, 40, values=expected)
     assert "0.059 ms measured" in text(80, 40, values=LayerValues(milliseconds=0.059, estimated=False))
@@ -225,7 +225,7 @@ TIMES = {"int8": 0.05, "int16": 0.1, "float16": 0.125}
 
 
 def test_the_time_in_each_precision_stands_beside_what_it_gives() -> None:
-    assert "outputs, ms with int8 0.97120 0.050  int16 0.99800 0.100  ▶float16 0.99990 0.125" in text(
+    assert "cosine, ms with int8 0.97120 0.050  int16 0.99800 0.100  ▶float16 0.99990 0.125" in text(
         90, 5, times=TIMES
     )
     lines = text(48, 30, times=TIMES).splitlines()
