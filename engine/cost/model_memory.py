@@ -79,7 +79,8 @@ class ModelMemory:
 
 
 def _kind(it: LayerWork) -> str:
-    if it.convolution is not None:
+    if it.convolution is not None and it.convolution.weighed:
         return DEPTHWISE if it.convolution.depthwise else CONVOLUTION
     # A mean over positions runs as a convolution with one kernel a channel.
-    return DEPTHWISE if it.main.op_type == "GlobalAveragePool" else OTHER
+    mean = it.main.op_type == "GlobalAveragePool" or (it.main.op_type == "ReduceMean" and it.facts.axes == (2, 3))
+    return DEPTHWISE if mean else OTHER

@@ -210,5 +210,6 @@ def test_every_real_model_has_an_estimate_on_every_target(model: zoo_models.ZooM
             estimate = made.estimate(target, float16=float16)
             whole(estimate)
             assert estimate.memory.internal_bytes <= 1.2 * estimate.memory.lower_bound
-            if float16 and "float16" in TARGETS[target].precisions:
+            # The tables themselves have more cycles in int8 for products over a few channels: see test_convolution.
+            if float16 and "float16" in TARGETS[target].precisions and estimate.totals.macs > 10_000:
                 assert estimate.totals.time_us >= made.estimate(target).totals.time_us
