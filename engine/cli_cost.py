@@ -14,17 +14,8 @@ from engine.cli_options import JobOptions, UsageError, job_options
 from engine.cli_sessions import build_hybrid, check_result, load, warn_of_ignored
 from engine.config import Config
 from engine.cost.figures import FIGURES
-from engine.cost.reports import (
-    Estimated,
-    document,
-    largest,
-    layers_csv,
-    memory_side_by_side,
-    memory_text,
-    perf_side_by_side,
-    perf_text,
-    slowest,
-)
+from engine.cost.reports import Estimated, document, layers_csv, memory_text, perf_text
+from engine.cost.side_by_side import largest_layers, memory_side_by_side, perf_side_by_side, slowest_layers
 from engine.errors import ConfigError, EngineError, QuantizationError
 from engine.estimates import ModelEstimate
 from engine.files import hybrid_files
@@ -45,7 +36,7 @@ def perf(arguments: argparse.Namespace, console: Console) -> int:
     text = perf_side_by_side(cases, **shown) if len(cases) > 1 else perf_text(cases[0].estimate, **shown)
     found = document(cases)
     if arguments.worst is not None:
-        found["worst"] = [layer.name for _, layer in slowest(cases[0].estimate, arguments.worst)]
+        found["worst"] = slowest_layers(cases, arguments.worst)
     return _finish(arguments, console, cases, found, text)
 
 
@@ -59,7 +50,7 @@ def memory(arguments: argparse.Namespace, console: Console) -> int:
         text = memory_text(cases[0].estimate, model_bytes=model_bytes, **shown)
     found = document(cases, blocks=True)
     if arguments.worst is not None:
-        found["worst"] = [layer.name for _, layer in largest(cases[0].estimate, arguments.worst)]
+        found["worst"] = largest_layers(cases, arguments.worst)
     return _finish(arguments, console, cases, found, text)
 
 

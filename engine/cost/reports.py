@@ -1,4 +1,4 @@
-"""Estimates as text, CSV and plain data: what people and scripts read of them."""
+"""An estimate as text, CSV and plain data: what people and scripts read of it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import dataclasses
 import io
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from engine.estimates import LayerEstimate, ModelEstimate
 from engine.summaries import to_plain
 from engine.text_tables import NAME_CELLS, counted, printable, shape_text, shortened
 
+KB = 1 << 10
 _RULE_CELLS = 54
 # Titles stand where they are seen, however wide the table.
 _TITLE_CELLS = 80
 _FEWEST_NAME_CELLS = 16
 # As in the toolkit's tables.
 _SHAPES_SHOWN = 3
-_KB, _MB = 1 << 10, 1 << 20
+_MB = 1 << 20
 _NUMBERS = (
     *("ID", "Cycles(DDR/NPU/Total)", "Time(us)", "MacUsage(%)", "Read/Write(KB)"),
     *("InUse(KB)", "Weights(KB)"),
@@ -41,33 +41,22 @@ class Estimated:
     cfg: str | None = None
 
 
-def slowest(estimate: ModelEstimate, count: int | None) -> list[tuple[int, LayerEstimate]]:
-    """The `count` layers that take longest, longest first, with their places in execution order from 1 on; None is all
-    of them, in that order."""
-    return _most(estimate, [layer.time_us for layer in estimate.layers], count)
-
-
-def largest(estimate: ModelEstimate, count: int | None) -> list[tuple[int, LayerEstimate]]:
-    """As `slowest`, by the memory in use while a layer runs."""
-    return _most(estimate, [layer.memory_bytes for layer in estimate.layers], count)
-
-
 def perf_text(estimate: ModelEstimate, *, worst: int | None = 0, width: int | None = None) -> str:
     """The form of `eval_perf` (guide 3.5.9): total time and frames a second, said to be an estimate.
 
     worst: how many of the slowest layers stand above the totals, slowest first; None is all, in execution order.
     width: cells of the terminal; a wider table leaves out columns, then the starts of names.
     """
-    layers = slowest(estimate, worst)
+    layers = _most(estimate, lambda layer: layer.time_us, worst)
     table = _fitting([_perf_row(*layer) for layer in layers], width) if layers else []
     totals = estimate.totals
     mac_usage = _shares([(layer.utilisation, layer.time_us) for layer in estimate.layers])
     lines = [
         f" Total Time(us): {totals.latency_us:.1f} (layers {totals.time_us:.1f}, overhead {totals.overhead_us:.1f})",
-        f" FPS: {_fps(totals.fps)}",
+        f" FPS: {fps_text(totals.fps)}",
         f" MacUsage(%): {100 * mac_usage:.1f}",
         f" Cycles(DDR/NPU/Total): {totals.cycles_ddr}/{totals.cycles_npu}/{totals.cycles_total}",
-        f" Read/Write(KB): {totals.bytes_read / _KB:.1f}/{totals.bytes_written / _KB:.1f}",
+        f" Read/Write(KB): {totals.bytes_read / KB:.1f}/{totals.bytes_written / KB:.1f}",
         f" Bound, of the layers' time: {_by_time(estimate, 'bound')}",
         f" Certainty, of the layers' time: {_by_time(estimate, 'certainty')}",
     ]
@@ -90,7 +79,7 @@ def memory_text(
     use stand above it, most first; None is all, in execution order. width: as in `perf_text`.
     """
     memory = estimate.memory
-    layers = largest(estimate, worst)
+    layers = _most(estimate, lambda layer: layer.memory_bytes, worst)
     table = _fitting([_memory_row(*layer) for layer in layers], width) if layers else []
     lines = [
         "",
@@ -106,39 +95,10 @@ def memory_text(
             f"the size of model, current model size is: {_mib(model_bytes)}",
         ]
     if layers:
-        lines += ["", f"At once in use: {memory.lower_bound / _KB:.1f} KB, without which no plan of the tensors can do"]
+        lines += ["", f"At once in use: {memory.lower_bound / KB:.1f} KB, without which no plan of the tensors can do"]
         if worst is not None:
             lines.append(f"{_part(len(layers), estimate)} shown, those with most in use")
     return _form("Memory Profile Info Dump", estimate, table, lines, width)
-
-
-def perf_side_by_side(cases: Sequence[Estimated], *, worst: int | None = 0, width: int | None = None) -> str:
-    """Microseconds of each layer in each estimate, then the totals; `worst` and `width` as in `perf_text`.
-
-    A layer that not all of them compute in the same precision has it with its time.
-    """
-    times = [{layer.name: f"{layer.time_us:.1f}" for layer in case.estimate.layers} for case in cases]
-    order = _order(cases, lambda layer: layer.time_us, worst)
-    totals = [
-        ("Layers(us)", [f"{case.estimate.totals.time_us:.1f}" for case in cases]),
-        ("Overhead(us)", [f"{case.estimate.totals.overhead_us:.1f}" for case in cases]),
-        ("Total Time(us)", [f"{case.estimate.totals.latency_us:.1f}" for case in cases]),
-        ("FPS", [_fps(case.estimate.totals.fps) for case in cases]),
-    ]
-    return _side_by_side("Performance: microseconds by layer", cases, order, times, totals, width)
-
-
-def memory_side_by_side(cases: Sequence[Estimated], *, worst: int | None = 0, width: int | None = None) -> str:
-    """KB in use by layer in each estimate, then the totals; `worst` and `width` as in `perf_text`."""
-    used = [{layer.name: f"{layer.memory_bytes / _KB:.1f}" for layer in case.estimate.layers} for case in cases]
-    order = _order(cases, lambda layer: layer.memory_bytes, worst)
-    memories = [case.estimate.memory for case in cases]
-    totals = [
-        ("Weights(KB)", [f"{memory.weight_bytes / _KB:.1f}" for memory in memories]),
-        ("Internal(KB)", [f"{memory.internal_bytes / _KB:.1f}" for memory in memories]),
-        ("Total(KB)", [f"{memory.total_bytes / _KB:.1f}" for memory in memories]),
-    ]
-    return _side_by_side("Memory: KB in use by layer", cases, order, used, totals, width)
 
 
 def layers_csv(cases: Sequence[Estimated]) -> str:
@@ -175,88 +135,8 @@ def _document(case: Estimated, blocks: bool) -> dict[str, Any]:
     return {"kind": plain.pop("kind"), "model": case.model, "cfg": case.cfg, **plain}
 
 
-def labels(cases: Sequence[Estimated]) -> list[str]:
-    """What tells the estimates apart: target, cfg, or both."""
-    targets = len({case.estimate.target for case in cases}) > 1
-    cfgs = len({case.cfg for case in cases}) > 1
-    names = {case.cfg: _cfg_name(case.cfg) for case in cases}
-    alike = len(set(names.values())) < len(names)
-    found = []
-    for case in cases:
-        parts = [case.estimate.target] if targets or not cfgs else []
-        parts += [(case.cfg or "") if alike else names[case.cfg]] if cfgs else []
-        found.append(printable(" ".join(parts)))
-    return found
-
-
-def _cfg_name(path: str | None) -> str:
-    name = Path(path or "").name
-    return name.removesuffix(".cfg").removesuffix(".quantization") or name
-
-
-def _order(cases: Sequence[Estimated], size: Callable[[LayerEstimate], float], worst: int | None) -> list[str]:
-    """The names of all estimates' layers in execution order, or of the `worst` by the largest size in any of them."""
-    order: list[str] = []
-    sizes: dict[str, float] = {}
-    for case in cases:
-        place = 0
-        for layer in case.estimate.layers:
-            if layer.name not in sizes:
-                order.insert(place, layer.name)
-            # Nearly always it is the next one.
-            elif order[place : place + 1] != [layer.name]:
-                place = order.index(layer.name)
-            place += 1
-            sizes[layer.name] = max(sizes.get(layer.name, 0.0), size(layer))
-    return order if worst is None else sorted(order, key=lambda name: -sizes[name])[:worst]
-
-
-def _side_by_side(
-    title: str,
-    cases: Sequence[Estimated],
-    order: Sequence[str],
-    values: Sequence[dict[str, str]],
-    totals: Sequence[tuple[str, list[str]]],
-    width: int | None,
-) -> str:
-    """A row a layer with its value in each estimate, then the totals. A layer in several precisions says which."""
-    layers = [{layer.name: layer for layer in case.estimate.layers} for case in cases]
-    names, heads = [], labels(cases)
-    rows: list[list[str]] = []
-    for name in order:
-        found = [of.get(name) for of in layers]
-        several = len({layer.precision for layer in found if layer}) > 1
-        rows.append(
-            [
-                "-" if layer is None else f"{layer.precision} {value[name]}" if several else value[name]
-                for layer, value in zip(found, values, strict=True)
-            ]
-        )
-        names.append(printable(name))
-    cells = [max(map(len, column)) for column in zip(heads, *rows, *(row for _, row in totals), strict=True)]
-    room = NAME_CELLS if width is None else max(width - sum(cells) - 2 * len(cells), *(len(name) for name, _ in totals))
-    room = min(room, max(map(len, ("FullName", *names, *(name for name, _ in totals)))))
-
-    def line(name: str, row: Sequence[str]) -> str:
-        return "  ".join([shortened(name, room).ljust(room), *(c.rjust(w) for c, w in zip(row, cells, strict=True))])
-
-    table = [line("FullName", heads), *map(line, names, rows), *(line(name, row) for name, row in totals)]
-    rule = "=" * max(map(len, table))
-    table[1:1] = [rule]
-    table[-len(totals) : -len(totals)] = [rule] if names else []
-    several = len({case.estimate.target for case in cases}) > 1
-    settings = [
-        f" {label}: {_settings(case.estimate, target=not several)}" for label, case in zip(heads, cases, strict=True)
-    ]
-    said = [tuple(case.estimate.notes) for case in cases]
-    everywhere = [note for note in said[0] if all(note in notes for notes in said)]
-    notes = [f"note: {printable(note)}" for note in everywhere]
-    for label, own in zip(heads, said, strict=True):
-        notes += [f"note on {label}: {printable(note)}" for note in own if note not in everywhere]
-    return "\n".join([*_head(title, settings, len(rule)), *table, rule, *notes])
-
-
-def _head(title: str, settings: Sequence[str], cells: int) -> list[str]:
+def report_head(title: str, settings: Sequence[str], cells: int) -> list[str]:
+    """The first lines of a report so wide: what it is of, and that it is an estimate."""
     rule, middle = "=" * cells, min(cells, _TITLE_CELLS)
     return [rule, *(f"{line:^{middle}}".rstrip() for line in (title, "ESTIMATE, not a measurement")), *settings, rule]
 
@@ -265,13 +145,14 @@ def _form(title: str, estimate: ModelEstimate, table: list[str], lines: list[str
     """The parts of a report below each other, as wide as its table."""
     cells = max([_RULE_CELLS, *map(len, table)])
     rule = "=" * (cells if width is None else min(cells, width))
-    settings = f"{_settings(estimate):^{min(len(rule), _TITLE_CELLS)}}".rstrip()
+    settings = f"{settings_text(estimate):^{min(len(rule), _TITLE_CELLS)}}".rstrip()
     body = [*table, rule] if table else []
     notes = [f"note: {printable(note)}" for note in estimate.notes]
-    return "\n".join([*_head(title, [settings], len(rule)), *body, *lines, rule, *notes])
+    return "\n".join([*report_head(title, [settings], len(rule)), *body, *lines, rule, *notes])
 
 
-def _settings(estimate: ModelEstimate, *, target: bool = True) -> str:
+def settings_text(estimate: ModelEstimate, *, target: bool = True) -> str:
+    """For what the figures are: `rk3588, int8, 1 core at 1000 MHz, batch 1`."""
     name = f"{estimate.target}, " if target else ""
     return (
         f"{name}{estimate.built}, {counted(estimate.cores, 'core')} at {estimate.clock_mhz:g} MHz, "
@@ -290,7 +171,7 @@ def _perf_row(place: int, layer: LayerEstimate) -> dict[str, str]:
         "Cycles(DDR/NPU/Total)": f"{layer.cycles_ddr}/{layer.cycles_npu}/{layer.cycles_total}",
         "Time(us)": f"{layer.time_us:.1f}",
         "MacUsage(%)": f"{100 * layer.utilisation:.1f}" if layer.macs else "-",
-        "Read/Write(KB)": f"{layer.bytes_read / _KB:.1f}/{layer.bytes_written / _KB:.1f}",
+        "Read/Write(KB)": f"{layer.bytes_read / KB:.1f}/{layer.bytes_written / KB:.1f}",
         "Bound": layer.bound or "-",
         "Certainty": layer.certainty,
         "FullName": layer.name,
@@ -303,8 +184,8 @@ def _memory_row(place: int, layer: LayerEstimate) -> dict[str, str]:
         "OpType": layer.op,
         "DataType": layer.precision.upper() or "-",
         "OutputShape": _shapes(layer.out_shapes),
-        "Weights(KB)": f"{layer.weight_bytes / _KB:.1f}",
-        "InUse(KB)": f"{layer.memory_bytes / _KB:.1f}",
+        "Weights(KB)": f"{layer.weight_bytes / KB:.1f}",
+        "InUse(KB)": f"{layer.memory_bytes / KB:.1f}",
         "FullName": layer.name,
     }
 
@@ -338,9 +219,13 @@ def _fitting(rows: list[dict[str, str]], width: int | None) -> list[str]:
     return [lines[0], "=" * max(map(len, lines)), *lines[1:]]
 
 
-def _most(estimate: ModelEstimate, sizes: Sequence[float], count: int | None) -> list[tuple[int, LayerEstimate]]:
+def _most(
+    estimate: ModelEstimate, size: Callable[[LayerEstimate], float], count: int | None
+) -> list[tuple[int, LayerEstimate]]:
+    """The `count` largest layers, largest first, with their places in execution order from 1 on; None is all of them in
+    that order."""
     layers = list(enumerate(estimate.layers, 1))
-    return layers if count is None else sorted(layers, key=lambda layer: -sizes[layer[0] - 1])[:count]
+    return layers if count is None else sorted(layers, key=lambda layer: -size(layer[1]))[:count]
 
 
 def _by_time(estimate: ModelEstimate, field: str) -> str:
@@ -359,7 +244,8 @@ def _shares(values: Sequence[tuple[float, float]]) -> float:
     return sum(value * weight for value, weight in values) / whole if whole else 0.0
 
 
-def _fps(value: float) -> str:
+def fps_text(value: float) -> str:
+    """Frames a second, with as many digits as mean something."""
     return f"{value:.2f}" if value < 1000 else f"{value:.0f}"
 
 

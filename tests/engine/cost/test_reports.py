@@ -11,19 +11,15 @@ from typing import Any
 import fastjsonschema
 import pytest
 
-from engine.cost.reports import (
-    Estimated,
-    document,
-    labels,
-    largest,
-    layers_csv,
-    memory_side_by_side,
-    memory_text,
-    perf_side_by_side,
-    perf_text,
-    slowest,
-)
+from engine.cost.reports import Estimated, document, layers_csv, memory_text, perf_text
 from engine.cost.schema import estimate_schema
+from engine.cost.side_by_side import (
+    labels,
+    largest_layers,
+    memory_side_by_side,
+    perf_side_by_side,
+    slowest_layers,
+)
 from engine.estimates import CostTotals, LayerEstimate, MemoryBlock, MemoryEstimate, ModelEstimate
 
 CONV = LayerEstimate(
@@ -110,8 +106,8 @@ def test_of_the_slowest_layers_their_share_is_told() -> None:
     lines = perf_text(WHOLE, worst=2).splitlines()
     assert [line.split()[0] for line in lines if line.endswith(("head/exp", "stem/relu"))] == ["2", "1"]
     assert " 2 of 4 layers shown, the slowest: 100 % of their time" in lines
-    assert [layer.name for _, layer in slowest(WHOLE, 1)] == ["head/exp"]
-    assert [place for place, _ in slowest(WHOLE, None)] == [1, 2, 3, 4]
+    assert slowest_layers([Estimated("m", WHOLE)], 1) == ["head/exp"]
+    assert slowest_layers([Estimated("m", WHOLE)], None) == [layer.name for layer in WHOLE.layers]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 160])
@@ -168,7 +164,7 @@ def test_memory_in_use_is_told_by_layer() -> None:
     text = memory_text(WHOLE, worst=2)
     assert "2 of 4 layers shown, those with most in use" in text
     assert "At once in use: 1660.2 KB" in text
-    assert [layer.name for _, layer in largest(WHOLE, 2)] == ["head/exp", "stem/relu"]
+    assert largest_layers([Estimated("m", WHOLE)], 2) == ["head/exp", "stem/relu"]
     rows = [line.split() for line in text.splitlines() if line.endswith(("head/exp", "stem/relu"))]
     assert [row[-2] for row in rows] == ["3600.0", "1575.0"]
 
@@ -224,6 +220,12 @@ def test_seven_targets_fit_eighty_cells() -> None:
     names = ("rk3562", "rk3566", "rk3568", "rk3576", "rk3588", "rv1103", "rv1106")
     cases = [Estimated("m", estimate(CONV, EXP, JOIN, target=name)) for name in names]
     assert max(map(len, perf_side_by_side(cases, worst=None, width=80).splitlines())) <= 80
+    mixed = dataclasses.replace(EXP, precision="int8")
+    cases[0] = Estimated("m", estimate(CONV, mixed, JOIN, target="rk3562"))
+    text = perf_side_by_side(cases, worst=None, width=100)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "f16 2000.5" in text, "precisions in few letters"
+    assert "float16 2000.5" in perf_side_by_side(cases, worst=None)
 
 
 def test_labels_tell_the_estimates_apart() -> None:
