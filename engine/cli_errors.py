@@ -16,6 +16,8 @@ _OPTION_OF_ARGUMENT = OPTION_OF_SETTING | {
     "dataset": "--dataset",
     "do_quantization": "--float16",
     "rknn_batch_size": "--batch",
+    "batch": "--batch",
+    "cores": "--cores",
     "data_format": "--data-format",
     "inputs_pass_through": "--pass-through",
     "output_dir": "--output-dir",

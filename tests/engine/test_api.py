@@ -21,6 +21,7 @@ from engine.config import Config
 from engine.errors import ModelError
 from engine.estimates import CostTotals, LayerEstimate, MemoryEstimate, ModelEstimate
 from engine.progress import Progress
+from engine.session import Session
 from engine.summaries import AccuracyReport, BuildSummary, ErrorPair, ModelSummary
 
 
@@ -606,6 +607,31 @@ def test_a_toolkit_script_runs_with_only_its_import_changed(
     assert repeated is not None
     np.testing.assert_array_equal(repeated[0], outputs[0])
     again.release()
+
+
+def test_a_package_is_estimated_as_the_session_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, dataset = tiny_model(tmp_path)
+    package = tmp_path / "tiny.rknn"
+    rknn = RKNN()
+    assert rknn.config(target_platform="rk3588") == 0
+    assert rknn.load_onnx(str(model)) == 0
+    assert rknn.build(dataset=str(dataset)) == 0
+    assert rknn.export_rknn(str(package)) == 0
+    assert rknn.load_rknn(str(package)) == 0
+    assert rknn.init_runtime(perf_debug=True, eval_mem=True, core_mask=RKNN.NPU_CORE_0_1) == 0
+    session = Session()
+    session.load_rknn(package)
+    estimate = session.estimate(cores=2)
+    text = rknn.eval_perf(is_print=False)
+    assert text is not None
+    assert "rk3588, int8, 2 cores at" in text
+    assert f"Total Time(us): {estimate.totals.latency_us:.1f}" in text
+    assert all(layer.name in text for layer in estimate.layers)
+    found = rknn.eval_memory()
+    assert found is not None
+    assert found["total_model_allocation"] == sum(found[f"total_{part}_allocation"] for part in ("weight", "internal"))
+    assert found["total_weight_allocation"] == estimate.memory.weight_bytes
+    assert "current model size is: 0.0" in capsys.readouterr().out
 
 
 def test_int8_stays_close_to_float16_and_both_to_the_source_model(tmp_path: Path) -> None:

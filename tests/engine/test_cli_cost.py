@@ -271,6 +271,7 @@ def test_wrong_usage_is_exit_2_with_a_way_out(words: list[str], hint: str, run: 
         ([MODEL, "--input-size", "1,1,24"], "--input-size"),
         ([MODEL, "--output", "fatures"], "'features'"),
         (["missing.model"], "missing."),
+        ([MODEL, "--batch", "100000"], "--batch"),
     ],
 )
 def test_what_cannot_be_estimated_fails_with_its_reason(words: list[str], hint: str, run: Run) -> None:
