@@ -91,17 +91,19 @@ def _estimates(arguments: argparse.Namespace, console: Console) -> tuple[list[Es
             wishes = from_cfg(hybrid_files.read_cfg(cfg), where=cfg).wishes
         needed = _precisions(session, options, wishes)
         for target in targets or [session.summary().target]:
-            problem = _obstacle(target, needed, arguments.cores, cfg)
+            problem = _obstacle(target, needed, arguments.cores)
             if problem is not None and arguments.everywhere:
                 left_out[target] = problem
                 continue
-            if problem is not None:
+            # Of a wish that cannot be, the session names the tensor.
+            if problem is not None and not (wishes and isinstance(problem, QuantizationError)):
                 raise problem
             with _named(cfg):
                 found = _estimate(session, target, options, wishes, arguments.cores)
             cases.append(Estimated(arguments.model, found, cfg))
     if not cases:
-        raise UsageError("no target can run this", where="--target", hint="leave out --cores")
+        reasons = "; ".join(f"{target} {problem.what}" for target, problem in left_out.items())
+        raise UsageError("no target can run this", where="--target", hint=reasons)
     for target, problem in left_out.items():
         console.warn(f"{target} is left out: it {problem.what}")
     return cases, model_bytes
@@ -168,15 +170,15 @@ def _precisions(session: Session, options: JobOptions, wishes: Mapping[str, str]
     return {precision for layer in model.layers if model.built for precision in layer.precision.split("+")}
 
 
-def _obstacle(target: str, precisions: set[str], cores: int, cfg: str | None) -> EngineError | None:
+def _obstacle(target: str, precisions: set[str], cores: int) -> EngineError | None:
     """Why a target cannot run layers in these precisions, or on so many cores."""
     most, has = int(FIGURES[target].cores.value), find_target(target).precisions
     if cores > most:
         return UsageError(f"has {counted(most, 'NPU core')}, not {cores}", where=f"--cores for {target}")
-    lacking = sorted(precisions - {"", *has})
+    somewhere = {precision for other in TARGETS.values() for precision in other.precisions}
+    lacking = sorted((precisions & somewhere) - set(has))
     if lacking:
-        where = f"{cfg}: {target}" if cfg else target
         return QuantizationError(
-            f"cannot run layers in {lacking[0]}", where=where, hint=f"{target} has {', '.join(has)}"
+            f"cannot run layers in {lacking[0]}", where=target, hint=f"{target} has {', '.join(has)}"
         )
     return None

@@ -113,13 +113,14 @@ def _table(
         return "  ".join([shortened(name, room).ljust(room), *(c.rjust(w) for c, w in zip(row, cells, strict=True))])
 
     head = line("FullName", heads)
-    rule = "=" * len(head)
-    body = [*map(line, names, rows), rule] if names else []
     several = len({case.estimate.target for case in cases}) > 1
     settings = [
         f" {label}: {settings_text(case.estimate, target=not several)}"
         for label, case in zip(heads, cases, strict=True)
     ]
+    widest = max(map(len, (*settings, title)))
+    rule = "=" * max(len(head), widest if width is None else min(widest, width))
+    body = [*map(line, names, rows), rule] if names else []
     table = [head, rule, *body, *(line(*total) for total in totals.items()), rule]
     return "\n".join([*report_head(title, settings, len(rule)), *table, *_notes(cases, heads)])
 

@@ -242,7 +242,7 @@ def test_every_field_of_the_schema_is_in_the_readme() -> None:
         ([MODEL, "--cores", "0"], "positive"),
         ([MODEL, "--cores", "2"], "rk3566: has 1 NPU core, not 2"),
         ([MODEL, "--cores", "4", "--target", "rk3588"], "has 3 NPU cores"),
-        ([MODEL, "--cores", "4", "--target", "all"], "no target"),
+        ([MODEL, "--cores", "4", "--target", "all"], "rk3588 has 3 NPU cores, not 4"),
         ([MODEL, "--batch", "-1"], "positive"),
         ([MODEL, "--worst", "0"], "positive"),
         ([MODEL, "--worst", "3", "--layers"], "--layers"),
@@ -284,8 +284,9 @@ def test_what_cannot_be_estimated_fails_with_its_reason(words: list[str], hint: 
     ("wishes", "target", "hint"),
     [
         ({"featuers": "float16"}, "rk3588", "'features'"),
-        ({"features": "float17"}, "rk3588", "float17"),
-        ({"features": "float16"}, "rv1106", "float16"),
+        ({"features": "float17"}, "rk3588", "'features'"),
+        ({"features": "float16"}, "rv1106", "'features'"),
+        ({"features": "float17"}, "all", "'features'"),
     ],
 )
 def test_wishes_that_cannot_be_are_refused_with_the_cfgs_name(
@@ -293,6 +294,10 @@ def test_wishes_that_cannot_be_are_refused_with_the_cfgs_name(
 ) -> None:
     error = run("perf", MODEL, "--target", target, "--cfg", cfg(tmp_path, **wishes), code=1)
     assert "one.quantization.cfg" in error and hint in error
+
+
+def test_cores_are_judged_before_wishes(run: Run, tmp_path: Path) -> None:
+    assert "--cores" in run("perf", MODEL, "--cores", "2", "--cfg", cfg(tmp_path, features="float16"), code=2)
 
 
 def test_a_cfg_that_is_none_is_refused_with_its_line(run: Run, tmp_path: Path) -> None:
@@ -306,7 +311,6 @@ def test_a_cfg_that_is_none_is_refused_with_its_line(run: Run, tmp_path: Path) -
 
 
 @needs_zoo
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
