@@ -198,7 +198,7 @@ class CostModel:
     # Memory and totals
 
     def _memory(self, table: Table) -> _Memory:
-        return self._planned(tuple(self._model_memory.demands({n: self._stored(n, table) for n in self._shapes})))
+        return self._planned(self._model_memory.demands({n: self._stored(n, table) for n in self._shapes}))
 
     def _plan_of(self, demands: tuple[Demand, ...]) -> _Memory:
         blocks = plan(demands)

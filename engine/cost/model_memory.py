@@ -10,15 +10,13 @@ import onnx_ir as ir
 from engine.cost.chips import Chip
 from engine.cost.memory import (
     CONVOLUTION,
-    DENSE,
     DEPTHWISE,
     INPUT,
     OTHER,
+    Kept,
     constant_bytes,
-    given_out,
-    lifetimes,
+    demands,
     operand_bytes,
-    tensor_bytes,
     weight_bytes,
 )
 from engine.cost.plan import Demand
@@ -31,31 +29,24 @@ class ModelMemory:
     def __init__(
         self, model: ir.Model, work: Sequence[LayerWork], shapes: Mapping[str, Shape], chip: Chip, batch: int = 1
     ) -> None:
-        self._chip, self._batch, self._work, self._shapes = chip, batch, tuple(work), shapes
-        inputs, outputs = ([v.name or "" for v in values] for values in (model.graph.inputs, model.graph.outputs))
-        self._times = lifetimes([(it.reads, it.writes) for it in work], inputs, outputs)
-        self._kinds = dict.fromkeys(inputs, INPUT)
+        self._chip, self._work = chip, tuple(work)
+        self._inputs, self._outputs = (
+            [v.name or "" for v in values] for values in (model.graph.inputs, model.graph.outputs)
+        )
+        self._steps = [(it.reads, it.writes) for it in work]
+        kinds = dict.fromkeys(self._inputs, INPUT)
         for it in work:
-            self._kinds.update(dict.fromkeys(it.writes, _kind(it)))
-        # What the NPU keeps in blocks of channels is handed over dense as well.
-        self._given = [name for name in dict.fromkeys(outputs) if len(shapes[name]) == 4 and self._kinds[name] != INPUT]
-        self._bytes = functools.cache(self._bytes_of)
+            kinds.update(dict.fromkeys(it.writes, _kind(it)))
+        self._tensors = {
+            name: ((shapes[name][0] * batch, *shapes[name][1:]) if shapes[name] else (), kind)
+            for name, kind in kinds.items()
+        }
         self.weights = functools.cache(self._weights_of)
 
-    def demands(self, stored: Mapping[str, str]) -> list[Demand]:
+    def demands(self, stored: Mapping[str, str]) -> tuple[Demand, ...]:
         """What each tensor needs, from when to when; `stored` is the precision of every tensor, '' for integers."""
-        found = [
-            Demand(name, self._bytes(name, stored[name], self._kinds[name]), *times)
-            for name, times in self._times.items()
-        ]
-        found += [
-            Demand(given_out(name), self._bytes(name, stored[name], DENSE), *self._times[name]) for name in self._given
-        ]
-        return found
-
-    def _bytes_of(self, name: str, precision: str, kind: str) -> int:
-        shape = self._shapes[name]
-        return tensor_bytes((shape[0] * self._batch, *shape[1:]) if shape else shape, precision, kind, self._chip)
+        kept = {name: Kept(shape, stored[name], kind) for name, (shape, kind) in self._tensors.items()}
+        return demands(self._steps, kept, self._inputs, self._outputs, self._chip)
 
     def _weights_of(self, index: int, precision: str) -> int:
         """Bytes of the constants of a layer that computes in `precision`."""
