@@ -163,11 +163,10 @@ def _without_own(options: JobOptions) -> JobOptions:
 
 
 def _precisions(session: Session, options: JobOptions, wishes: Mapping[str, str] | None) -> set[str]:
-    """The precisions that a target needs to have."""
-    if options.float16 or wishes:
-        return {"float16"} if options.float16 else set((wishes or {}).values())
-    model = session.summary()
-    return {precision for layer in model.layers if model.built for precision in layer.precision.split("+")}
+    """The precisions that a target needs to have. Of what is built, few layers may be in others: notes tell of them."""
+    if options.float16:
+        return {"float16"}
+    return set(wishes.values()) if wishes else {session.summary().built}
 
 
 def _obstacle(target: str, precisions: set[str], cores: int) -> EngineError | None:

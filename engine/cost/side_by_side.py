@@ -139,10 +139,11 @@ def _row(layers: Sequence[LayerEstimate | None], size: _Size, short: bool) -> li
 
 
 def _notes(cases: Sequence[Estimated], heads: Sequence[str]) -> list[str]:
-    """What is to know of all estimates once, then the rest with what it is of."""
-    said = [case.estimate.notes for case in cases]
-    everywhere = [note for note in said[0] if all(note in notes for notes in said)]
-    lines = [f"note: {printable(note)}" for note in everywhere]
-    for label, notes in zip(heads, said, strict=True):
-        lines += [f"note on {label}: {printable(note)}" for note in notes if note not in everywhere]
-    return lines
+    """What is to know of the estimates, each note once, with what it is of where that is not all of them."""
+    concerned: dict[str, list[str]] = {}
+    for label, case in zip(heads, cases, strict=True):
+        for note in case.estimate.notes:
+            concerned.setdefault(note, []).append(label)
+    ordered = sorted(concerned.items(), key=lambda of: len(of[1]) < len(cases))
+    places = [f" on {', '.join(of)}" if len(of) < len(cases) else "" for _, of in ordered]
+    return [f"note{place}: {printable(note)}" for place, (note, _) in zip(places, ordered, strict=True)]

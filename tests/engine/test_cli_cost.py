@@ -121,6 +121,8 @@ def test_a_package_is_taken_as_it_was_built(run: Run, document: Document, packag
     found = document("perf", str(package))
     assert (found["target"], found["built"]) == ("rk3588", "int8")
     assert document("perf", str(package), "--target", "rk3566")["target"] == "rk3566"
+    notes = document("perf", str(package), "--target", "rv1106")["notes"]
+    assert any("built for rk3588" in note for note in notes) and any("float16" in note for note in notes)
     size = f"current model size is: {package.stat().st_size / (1 << 20):.2f} MiB"
     assert size in run("memory", str(package))
     assert "INFO" not in run("memory", MODEL)
