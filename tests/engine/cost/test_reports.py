@@ -10,6 +10,8 @@ from typing import Any
 
 import fastjsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.cost.reports import Estimated, document, layers_csv, memory_text, perf_text
 from engine.cost.schema import estimate_schema
@@ -119,6 +121,26 @@ def test_a_narrow_terminal_leaves_out_columns_then_the_starts_of_names(width: in
     assert "Time(us)" in perf_text(WHOLE, worst=None, width=width)
     assert "InputShape" not in perf_text(WHOLE, worst=None, width=80)
     assert "InputShape" in perf_text(WHOLE, worst=None)
+
+
+# Python 3.10 reads no CSV with zeros in it.
+_NAMES = st.text(min_size=1, max_size=90).filter(lambda name: "\0" not in name)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(names=st.lists(_NAMES, min_size=1, max_size=6, unique=True), width=st.integers(70, 220))
+def test_whatever_the_names_a_form_keeps_to_the_terminal(names: list[str], width: int) -> None:
+    made = estimate(*(dataclasses.replace(CONV, name=name) for name in names), notes=())
+    cases = [Estimated("m", made), Estimated("m", dataclasses.replace(made, target="rk3566"))]
+    for text in (
+        *(perf_text(made, worst=None, width=width), memory_text(made, worst=None, width=width)),
+        *(perf_side_by_side(cases, worst=None, width=width), memory_side_by_side(cases, worst=None, width=width)),
+    ):
+        lines = text.split("\n")
+        assert all(line.isprintable() for line in lines)
+        assert max(map(len, lines)) <= width
+    rows = list(csv.DictReader(io.StringIO(layers_csv([cases[0]]), newline="")))
+    assert [row["name"] for row in rows] == names
 
 
 def test_names_cannot_move_the_cursor() -> None:
