@@ -11,11 +11,11 @@ import numpy as np
 import onnx_ir as ir
 
 from engine.errors import ModelError
+from engine.flatbuffers import absent
 from engine.frontends import nhwc
 from engine.frontends.making import GraphMaker
 from engine.frontends.nhwc import Grid, Place, Tensor
 from engine.frontends.reading import CORRUPT
-from engine.frontends.tflite.flatbuffer import absent
 from engine.frontends.tflite.network import Network, OperatorInfo, SubgraphInfo, TensorInfo, real_values
 from engine.frontends.tflite.schema import ACTIVATIONS, OTHER_TYPES, TABLES
 from engine.graph.query import Array

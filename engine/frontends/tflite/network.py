@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from engine.errors import ModelError
+from engine.flatbuffers import File, Table
 from engine.frontends.nhwc import Grid
 from engine.frontends.reading import CORRUPT
 from engine.frontends.tflite import sparse
-from engine.frontends.tflite.flatbuffer import File, Table
 from engine.frontends.tflite.schema import CUSTOM, IDENTIFIER, OPERATORS, OTHER_TYPES, TABLES, TYPES
 from engine.graph.query import Array
 from engine.graph.shapes import LARGEST_TENSOR
@@ -79,7 +79,7 @@ def read(data: bytes, where: str) -> Network:
     """What `data`, the content of the file `where`, says. Raises ModelError for what is no TFLite model."""
     if len(data) < 8 or data[4:8] != IDENTIFIER:
         raise ModelError("is not a TFLite model", where=where, hint="expected the bytes TFL3 at its beginning")
-    model = File(data, TABLES, where).root("Model")
+    model = File(data, TABLES, where, hint=CORRUPT).root("Model")
     if model.version != 3:
         raise ModelError(f"is of version {model.version} of the format", where=where, hint="known: 3")
     if not model.subgraphs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.frontends.tflite.flatbuffer import fields
+from engine.flatbuffers import fields
 
 IDENTIFIER = b"TFL3"
 """Bytes 4 to 8 of every file."""

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from engine.errors import ModelError
+from engine.flatbuffers import Table
 from engine.frontends.reading import CORRUPT
-from engine.frontends.tflite.flatbuffer import Table
 from engine.graph.query import Array
 
 _VECTORS = {1: "Int32Vector", 2: "Uint16Vector", 3: "Uint8Vector"}

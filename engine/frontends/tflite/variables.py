@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from engine.flatbuffers import absent
 from engine.frontends.nhwc import Tensor
 from engine.frontends.tflite.conversion import Conversion, Op, Refusal, operator
-from engine.frontends.tflite.flatbuffer import absent
 from engine.frontends.tflite.network import OperatorInfo, SubgraphInfo
 from engine.frontends.tflite.schema import TABLES
 
