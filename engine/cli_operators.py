@@ -58,7 +58,7 @@ def ops(arguments: argparse.Namespace, console: Console) -> int:
         table(("framework", "operator", "becomes", *targets), rows),
         "",
         counts,
-        "npu, cpu: where a target was seen to run it; unknown: it was not seen there",
+        "npu, cpu: where a target runs it, as was seen or is documented; unknown: neither tells",
         *(f"{name}: {note}" for name, note in notes.items()),
     ]
     console.result({"operators": found, "conditions": notes}, "\n".join(lines))

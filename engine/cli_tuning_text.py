@@ -149,4 +149,5 @@ def _decibels(noise: float) -> float:
 
 
 def _milliseconds(time_us: float) -> str:
-    return f"{time_us / 1000:.2f}"
+    milliseconds = time_us / 1000
+    return f"{milliseconds:.{3 if milliseconds < 10 else 1}f}"

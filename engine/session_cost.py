@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -41,14 +42,14 @@ class CostSession(SessionState):
         float16: bool = False,
         wishes: Mapping[str, str] | None = None,
         cores: int = 1,
-        batch: int = 1,
+        batch: int | None = None,
     ) -> ModelEstimate:
         """Time, cycles and memory of the built model with its edits, on `target` (default: the config's).
 
         Where nothing is built, and where `float16` or `wishes` ask for something else, it is the loaded model as it
         would be built: in int8, or all in float16, with `wishes` (lines of custom_quantize_layers, tensor ->
         precision) on top; no dataset is needed, since time does not depend on ranges. `cores`: NPU cores that work on
-        one inference. `batch`: samples in one inference.
+        one inference. `batch`: samples in one inference, by default as many as it was built for.
 
         Raises OrderError before a model is loaded, ConfigError for a target, number of cores or batch that cannot be,
         and QuantizationError for wishes that the model or the target does not have.
@@ -64,10 +65,12 @@ class CostSession(SessionState):
         quantized, _ = self._as_costed(machine.target, False, None)
         return self._cost_model(quantized, machine).costs(quantized.table)
 
-    def _machine(self, target: str | None, cores: int, batch: int) -> Machine:
+    def _machine(self, target: str | None, cores: int, batch: int | None) -> Machine:
         self._require_loaded("estimate")
         config = self.config if self._built is None else self._built.config
         chosen = config.target if target is None else find_target(target)
+        if batch is None:
+            batch = 1 if self._built is None else self._built.stored.batch
         most = int(FIGURES[chosen.name].cores.value)
         for name, value, limit in (("cores", cores, most), ("batch", batch, _MOST_SAMPLES)):
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
@@ -83,7 +86,8 @@ class CostSession(SessionState):
         elif built is not None:
             quantized, name = built.single, built.stored.precision
         else:
-            table = uncalibrated(loaded.model, loaded.layers, self.config)
+            config = dataclasses.replace(self.config, target_platform=target.name)
+            table = uncalibrated(loaded.model, loaded.layers, config)
             quantized, name = Quantized(loaded.model, loaded.layers, table), self.config.precision
         if wishes:
             quantized = edited(quantized, Edits(dict(wishes)), target)
@@ -105,7 +109,7 @@ class CostSession(SessionState):
 
 
 def _notes(quantized: Quantized, machine: Machine) -> tuple[str, ...]:
-    notes = [f"an estimate: nothing was measured on {machine.target.name}"]
+    notes = ["an estimate: nothing was measured"]
     if machine.cores > 1:
         notes.append(f"{machine.cores} cores share the layers that can be shared, and the memory's bandwidth")
     return (*notes, *float16_notes(quantized, machine.target))

@@ -51,7 +51,7 @@ def test_the_bundled_models_repair_is_as_shown(capsys: pytest.CaptureFixture[str
     printed = capsys.readouterr().out
 
     def rows(text: str) -> list[list[str]]:
-        return [line.split()[:3] + line.split()[6:] for line in text.splitlines()[2:5]]
+        return [line.split()[:4] + line.split()[7:] for line in text.splitlines()[2:5]]
 
     assert rows(printed) == rows(shown)
 

@@ -143,6 +143,17 @@ def test_a_build_takes_what_was_told_before_it(tmp_path: Path) -> None:
     assert loaded(package).estimate() == after
 
 
+def test_a_build_for_more_samples_is_estimated_for_them() -> None:
+    session = loaded(demo.MODEL)
+    session.build(do_quantization=False, rknn_batch_size=2)
+    assert session.estimate() == session.estimate(batch=2) != session.estimate(batch=1)
+
+
+def test_a_loaded_model_has_the_precisions_that_each_target_would_get(plain: Session) -> None:
+    assert plain.estimate("rk3588").layers[-1].precision == "float16"
+    assert plain.estimate("rv1106").layers[-1].precision == "int8"
+
+
 def test_every_answer_to_an_edit_tells_what_changed(tmp_path: Path) -> None:
     session = bench_in(tmp_path).fresh()
     first = session.apply({}, {})
