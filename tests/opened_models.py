@@ -42,7 +42,7 @@ def build(terminal: Terminal) -> None:
     """Begin to build, with the dataset beside the model."""
     terminal.sees(LOADED)
     terminal.press("b")
-    terminal.waits(lambda: "calibration dataset" in terminal.text or "int8" in terminal.line(0), "a build")
+    terminal.waits(lambda: "calibration dataset" in terminal.text or "not built" not in terminal.line(0), "a build")
     if "calibration dataset" in terminal.text:
         terminal.press("\r")
 

@@ -118,7 +118,7 @@ class Walker:
         self.terminal = self.place.started(command, **self._environment)
         self.terminal.sees("17 layers")
         self.terminal.press("b")
-        self.terminal.waits(lambda: " int8" in self.terminal.line(0), "the build")
+        self.terminal.waits(lambda: "not built" not in self.terminal.line(0), "the build")
         return self.terminal
 
     def walk(self, steps: int, *, harm: bool = False) -> None:

@@ -102,7 +102,7 @@ async def test_open_build_analyse_export_quit(engine_command: list[str], model_f
         await user.sees("status", "cos 0.99312")
         await user.press("]")
         await user.sees("detail", "/model.0/block.3/out_3")
-        assert "entire cos 0.89997 euclidean 0.5" in user.text("detail")
+        assert "entire cos 0.89997  single cos 0.99999  share 60.0 %  compute-bound" in user.text("detail")
         await user.press("right_square_bracket", "left_square_bracket")
         assert user.app.tune.graph.cursor == 3
         await user.until(lambda: user.app.bench.running is None)

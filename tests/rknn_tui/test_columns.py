@@ -61,7 +61,7 @@ def test_before_anything_is_measured(width: int, expected: str) -> None:
     ("width", "expected"),
     [
         (60, "index lanes name precision cosine bar time"),
-        (80, "index lanes op name precision cosine bar time"),
+        (80, "index lanes op name precision cosine bar share time"),
         (90, "index lanes op name precision cosine bar share time memory"),
         (100, "index lanes op name precision cosine bar single share time memory"),
         (140, "index lanes op name shape precision cosine bar single share time memory"),

@@ -225,9 +225,7 @@ TIMES = {"int8": 0.05, "int16": 0.1, "float16": 0.125}
 
 
 def test_the_time_in_each_precision_stands_beside_what_it_gives() -> None:
-    assert "cosine, ms with int8 0.97120 0.050  int16 0.99800 0.100  ▶float16 0.99990 0.125" in text(
-        90, 5, times=TIMES
-    )
+    assert "cosine, ms with int8 0.97120 0.050  int16 0.99800 0.100  ▶float16 0.99990 0.125" in text(90, 5, times=TIMES)
     lines = text(48, 30, times=TIMES).splitlines()
     assert any(line.split() == ["outputs", "with", "cosine", "SNR", "dB", "~ms", "in", "all"] for line in lines)
     assert any(line.split() == ["▶float16", "0.99990", "40.0", "0.125", "+1.2", "%"] for line in lines)

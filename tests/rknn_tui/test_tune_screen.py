@@ -26,9 +26,9 @@ async def test_what_other_precisions_would_give_follows_edits_of_other_layers(
 ) -> None:
     async with analysed(engine_command, model_folder) as user:
         await user.press("j", "f", "G")
-        await user.sees("detail", "outputs with ▶default 0.99656")
+        await user.sees("detail", "cosine, ms with ▶default 0.99656")
         await user.press("u")
-        await user.sees("detail", "outputs with ▶default 0.99312")
+        await user.sees("detail", "cosine, ms with ▶default 0.99312")
 
 
 async def test_what_was_said_goes_when_a_person_goes_on_but_warnings_stay(
