@@ -227,7 +227,7 @@ def time_by_target(known: Mapping[str, CostTotals | EngineError], target: str) -
         return Chart("targets", title, "bars", header, (), note="; ".join(refused) or "no estimate yet")
     fastest = min(rows, key=lambda row: float(row[1]))
     notes = [
-        f"{row[0]} in use: {short(float(row[1]), 'ms')}; {short(float(row[2]), 'ms')} with starting it: "
+        f"{row[0]} in use: {short(float(row[1]), 'ms')}, with overhead {short(float(row[2]), 'ms')}, "
         f"{short(float(row[3]))} a second"
         for row in rows
         if row[7]

@@ -304,15 +304,14 @@ def _cost_words(values: LayerValues) -> list[Chunk]:
 def _costs(it: _Subject) -> list[Chunk]:
     """Time, what bounds it, and the memory in use, and whether that was measured, in one line."""
     values = it.values
-    chunk: Chunk = []
+    chunk: Chunk = [("estimated" if values.estimated else "measured", "muted")]
     if not math.isnan(values.milliseconds):
-        chunk.append((f"{'~' if values.expected else ''}{short(values.milliseconds, 'ms')}", "text"))
+        chunk.append((f" {'~' if values.expected else ''}{short(values.milliseconds, 'ms')}", "text"))
         if values.bound:
             chunk.append((f" {_BOUNDS.get(values.bound, values.bound)}", "muted"))
     if not math.isnan(values.bytes):
-        chunk += [("  ", "text")] if chunk else []
-        chunk += [(short(values.bytes, "bytes"), "text"), (" in use", "muted")]
-    return [[*chunk, (" estimated" if values.estimated else " measured", "muted")]] if chunk else []
+        chunk.append((f" {short(values.bytes, 'bytes')}", "text"))
+    return [chunk] if len(chunk) > 1 else []
 
 
 def _pair(label: str, cosine: float, pair: ErrorPair | None) -> Chunk:

@@ -426,7 +426,7 @@ def test_targets_are_compared_by_time_and_memory_and_one_without_says_why() -> N
     shown = text(chart, 80, 12, UNICODE).splitlines()
     assert "time by target, estimated" in shown[0]
     assert [line.split()[2] for line in shown if "2.5 MB" in line] == ["rk3566", "rk3588"], "the slowest first"
-    for told in ("rk3566 in use: 8 ms; 10 ms with starting it: 100 a second", "fastest: rk3588, 2 ms"):
+    for told in ("rk3566 in use: 8 ms, with overhead 10 ms, 100 a second", "fastest: rk3588, 2 ms"):
         assert told in chart.note
     assert "rv1103: has no float16" in chart.note
     assert "rk3588,2.0,2.5,400.0,2000000,500000," in as_csv(chart)

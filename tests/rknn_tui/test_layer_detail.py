@@ -215,10 +215,12 @@ def test_parts_of_a_join_are_judged_alone() -> None:
 
 def test_time_and_memory_say_where_they_come_from() -> None:
     values = dataclasses.replace(VALUES, milliseconds=0.059, bytes=1e5, bound="memory")
-    assert "0.059 ms memory-bound  100 kB in use estimated" in text(80, 40, values=values)
+    assert "estimated 0.059 ms memory-bound 100 kB" in text(80, 40, values=values)
     expected = dataclasses.replace(values, expected=True, bound="cpu")
     assert "~0.059 ms on the CPU" in text(80, 40, values=expected)
-    assert "0.059 ms measured" in text(80, 40, values=LayerValues(milliseconds=0.059, estimated=False))
+    assert "measured 0.059 ms" in text(80, 40, values=LayerValues(milliseconds=0.059, estimated=False))
+    strip = text(80, 5, values=values).splitlines()[1]
+    assert "memory-bound" in strip and "euclidean" not in strip, "no column tells that"
 
 
 TIMES = {"int8": 0.05, "int16": 0.1, "float16": 0.125}

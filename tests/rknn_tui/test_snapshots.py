@@ -3,11 +3,9 @@ colours."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import pkgutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +14,6 @@ import pytest
 
 import rknn_tui
 from rknn_tui import adb
-from rknn_tui.bench.bench import Bench
 from rknn_tui.bench.job import Job
 from rknn_tui.screens.base import WorkScreen
 from tests.rknn_tui.snapshot import FOLDER, UPDATE, differs, how_to_accept, picture
@@ -52,7 +49,10 @@ STATES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "chart-sources": (("2", "tab"), ("g", "escape")),
     "chart-time": (("2", "tab", "tab"), ("g", "escape")),
     "chart-memory": (("2", "tab", "tab", "tab"), ("g", "escape")),
+    "chart-operators": (("2", "tab", "tab", "tab", "tab"), ("g", "escape")),
+    "chart-targets": (("2", "G", "k", "k"), ("g", "escape")),
     "chart-candidates": (("2", "G", "k"), ("g", "escape")),
+    "target": (("t", "t"), ("t",) * 5),
     "chart-range": (("2", "G"), ("g", "escape")),
 }
 """The keys that lead to each state, from an analysed model with two edits or the state before it, and those back."""
@@ -62,15 +62,16 @@ START = ("loaded", "built", "analysed", "edited")
 PICTURES: dict[tuple[str, str], tuple[str, ...]] = {
     ("80x24", "ansi"): (
         *("loaded", "built", "analysed", "edited", "filtered", "sorted", "marked", "folded", "mistake", "candidates"),
-        *("findings", "compare", "jobs", "devices", "keys", "commands", "open", "difference", "saving", "leaving"),
+        *("findings", "compare", "jobs", "devices", "keys", "commands", "open", "difference", "saving", "target"),
+        "leaving",
     ),
-    ("80x24", "ink"): ("edited", "mistake", "candidates", "chart-sources"),
+    ("80x24", "ink"): ("edited", "mistake", "candidates", "chart-sources", "chart-targets"),
     ("80x24", "none"): ("edited", "mistake", "keys", "chart-cosine"),
     ("80x24", "ascii"): ("edited", "folded", "candidates", "chart-cosine", "chart-memory"),
     ("120x34", "ansi"): ("analysed", "mistake", "chart-range"),
     ("120x34", "ink"): ("edited", "findings", "jobs"),
     ("120x34", "none"): ("marked", "compare", "chart-memory"),
-    ("200x50", "ansi"): ("edited", "mistake", "chart-time"),
+    ("200x50", "ansi"): ("edited", "mistake", "chart-time", "chart-operators"),
     ("200x50", "ink"): ("candidates", "compare"),
     ("200x50", "none"): ("edited", "candidates", "chart-candidates"),
     ("60x16", "ansi"): ("loaded", "edited", "mistake", "candidates"),
@@ -115,20 +116,6 @@ def still(monkeypatch: pytest.MonkeyPatch, model_folder: Path) -> None:
     monkeypatch.setattr(WorkScreen, "set_timer", at_once)
 
 
-@pytest.fixture
-def costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times and memory of the layers, as a cost model would tell."""
-    values = Bench.layer_values.fget  # type: ignore[attr-defined]
-
-    def costed(bench: Bench) -> Mapping[str, Any]:
-        return {
-            name: dataclasses.replace(one, milliseconds=0.02 + 0.01 * (place % 7), bytes=float(1 << (12 + place % 5)))
-            for place, (name, one) in enumerate(values(bench).items())
-        }
-
-    monkeypatch.setattr(Bench, "layer_values", property(costed))
-
-
 def looks(look: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if look == "none":
         monkeypatch.setenv("NO_COLOR", "1")
@@ -153,7 +140,7 @@ async def presses(user: Walk, keys: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(("size", "look"), list(PICTURES))
 async def test_what_a_person_sees(
-    engine_command: list[str], size: str, look: str, monkeypatch: pytest.MonkeyPatch, costs: None
+    engine_command: list[str], size: str, look: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks(look, monkeypatch)
     wanted = PICTURES[size, look]
@@ -194,5 +181,5 @@ def test_another_text_and_another_look_are_told_apart(monkeypatch: pytest.Monkey
     taken = (FOLDER / "edited-80x24-ansi.txt").read_text(encoding="utf-8")
     assert differs("edited-80x24-ansi", taken) == ""
     assert "-24| space type" in differs("edited-80x24-ansi", taken.replace("24| space", "24| enter"))
-    assert "+1: 1-12 dim" in differs("edited-80x24-ansi", taken.replace("\n1: 1-12 bold", "\n1: 1-12 dim"))
+    assert "+1: 1-13 dim" in differs("edited-80x24-ansi", taken.replace("\n1: 1-13 bold", "\n1: 1-13 dim"))
     assert "accepted" in differs("another", taken)
