@@ -29,6 +29,7 @@ from engine.cli_sessions import (
 )
 from engine.cli_text import accuracy_text, build_text, model_text, outputs_text, worst_layers
 from engine.cli_tuning_text import recipes_text, sources_text
+from engine.cli_vendor import inspected
 from engine.errors import ConfigError, EngineError, InputError, ModelError
 from engine.files.writing import replacing
 from engine.frontends import onnx_file
@@ -127,11 +128,16 @@ def analyze(arguments: argparse.Namespace, console: Console) -> int:
 def inspect(arguments: argparse.Namespace, console: Console) -> int:
     """`inspect MODEL`: what a model or package is made of; as much as can be told where it cannot be loaded."""
     options = job_options(arguments)
+    cut = bool(options.inputs or options.input_size_list or options.outputs)
+    vendors = None if cut else inspected(arguments.model)
+    if vendors is not None:
+        console.result(*vendors)
+        return 0
     session = Session(options.config)
     try:
         model = load(session, arguments.model, options, console)
     except (ModelError, ConfigError) as error:
-        if options.inputs or options.input_size_list or options.outputs:
+        if cut:
             raise
         document, text = _inspect_file(Path(arguments.model), error)
         console.result(document, text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.errors import FileError
-from engine.files import members
+from engine.files import members, vendor
 from engine.files.stored import Stored, facts_of, members_of, stored_in
 from engine.files.stored_graph import graph_to_bytes
 from engine.files.writing import replacing
@@ -27,12 +27,9 @@ def write(path: str | Path, package: Stored) -> None:
 
 def read(path: str | Path) -> Stored:
     """The package in `path`, every member checked against its sum. Raises FileError on anything else."""
-    where = str(path)
-    head = _head(Path(path))
-    if head.startswith((b"RKNN", b"CYPTRKNN", b"RKNX")) or head[4:8] == b"RKNN":
-        raise FileError(
-            "is a file of the vendor's compiler, which runs only on a board", where=where, hint="load the source model"
-        )
+    _head(Path(path))
+    if vendor.is_vendor_file(path):
+        raise vendor.refusal(path)
     with members.opened(path, "package", FORMAT, VERSION) as package:
         return stored_in(package, package.read(_GRAPH, LARGEST_MODEL))
 

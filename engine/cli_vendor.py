@@ -1,0 +1,131 @@
+"""What `inspect` tells of a file of the vendor's compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from engine.files import vendor
+from engine.files.vendor.model import VendorModel
+from engine.files.vendor.summary import BORDERS
+from engine.text_tables import counted, printable, shape_text, shortened, table
+
+_FAMILIES = {"full": "the full runtime", "mini": "the runtime of RV1103 and RV1106"}
+_MOST_NUMBERS = 8
+
+
+def inspected(path: str) -> tuple[dict[str, Any], str] | None:
+    """The document and the text for a vendor's file; None for files of other kinds. Raises FileError for a vendor's
+    file that cannot be read."""
+    if not vendor.is_vendor_file(path):
+        return None
+    model = vendor.read(path)
+    return {"model": model.summary(), "vendor": model, "problem": None}, vendor_text(model)
+
+
+def vendor_text(model: VendorModel) -> str:
+    """The whole file as text: what it is, its memory, inputs and outputs, nodes."""
+    compiler = f", built by the vendor's compiler {printable(model.compiler)}" if model.compiler else ""
+    target = printable(model.target) or "an unknown target"
+    lines = [
+        f"{printable(model.path)}: a vendor's .rknn, compiled for {target}: runs only on a board",
+        f"{_container(model)}, {model.file_bytes:,} bytes{compiler}",
+    ]
+    facts = [
+        ("NPU", model.engine),
+        ("compiler", model.compiler_text),
+        ("source", model.framework),
+        ("custom string", model.custom_string),
+        ("shapes", model.shapes),
+        ("memory", _memory(model)),
+        ("for the NPU alone", _commands(model)),
+    ]
+    lines += ["", *(f"{name:18} {printable(text)}" for name, text in facts if text)]
+    if model.inputs or model.outputs:
+        lines += ["", _ports(model)]
+    if model.normalization:
+        lines += ["", _normalization(model)]
+    layers = model.summary().layers
+    if layers:
+        on_cpu = sum(node.target == "cpu" and node.op not in BORDERS for node in model.nodes)
+        lines += ["", f"{counted(len(model.nodes), 'node')}, {on_cpu} on the CPU"]
+        lines.append(
+            table(
+                ("#", "layer", "op", "precision", "shape", "reads"),
+                [
+                    (
+                        str(layer.index),
+                        shortened(layer.name),
+                        layer.op,
+                        layer.precision or layer.dtype,
+                        shape_text(layer.shape),
+                        ", ".join(map(shortened, layer.inputs)) or "-",
+                    )
+                    for layer in layers
+                ],
+                numbers=(0,),
+            )
+        )
+    lines += [f"not read: {printable(line)}" for line in model.partial]
+    return "\n".join(lines)
+
+
+def _container(model: VendorModel) -> str:
+    if model.container == "flatbuffer":
+        return "a flatbuffer without the container"
+    return f"layout {model.revision}, {_FAMILIES.get(model.family, 'of an unknown family')}"
+
+
+def _memory(model: VendorModel) -> str:
+    memory = model.memory
+    if memory.weights is None or memory.internal is None:
+        return ""
+    source = "counted here from its tensors" if memory.counted else "by its compiler"
+    return f"weights {_kilobytes(memory.weights)}, tensors between nodes {_kilobytes(memory.internal)}, {source}"
+
+
+def _commands(model: VendorModel) -> str:
+    memory = model.memory
+    if not memory.register_commands and not memory.tasks:
+        return ""
+    return f"register commands {_kilobytes(memory.register_commands)}, tasks {_kilobytes(memory.tasks)}"
+
+
+def _kilobytes(size: int) -> str:
+    return f"{size / 1024:,.1f} KB"
+
+
+def _ports(model: VendorModel) -> str:
+    return table(
+        ("", "name", "shape", "type", "layout", "scale", "zero point", "on the NPU"),
+        [
+            (
+                role,
+                port.name,
+                shape_text(port.shape),
+                port.dtype or "-",
+                port.layout or "-",
+                _numbers(port.scale),
+                _numbers(port.zero_point),
+                f"{port.native_dtype} {shape_text(port.native)}" if port.native else "-",
+            )
+            for role, ports in (("input", model.inputs), ("output", model.outputs))
+            for port in ports
+        ],
+    )
+
+
+def _normalization(model: VendorModel) -> str:
+    return table(
+        ("input", "mean", "std", "channel order"),
+        [
+            (port.name, _numbers(one.mean), _numbers(one.std), _numbers(one.order))
+            for port, one in zip(model.inputs, model.normalization, strict=True)
+        ],
+    )
+
+
+def _numbers(values: Sequence[float]) -> str:
+    """A few numbers; of more, the first ones."""
+    shown = ", ".join(f"{value:.6g}" for value in values[:_MOST_NUMBERS])
+    return (shown + ", …" if len(values) > _MOST_NUMBERS else shown) or "-"
