@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -143,6 +144,14 @@ class Bench(TuningBench):
         """Ask what the model would take on every target, where that is not known; `target_totals` then has it."""
         if self.idle:
             self.costs.compare()
+
+    def layer_facts_of(self, layer: str) -> LayerFacts | None:
+        """What is known of a layer now; of another target than was built for, not what precisions take there."""
+        facts = self.facts.of(layer)
+        if facts is None or not self.costs.known or self.costs.looks_at(self.built_target):
+            return facts
+        untimed = (dataclasses.replace(one, extra=math.nan) for one in facts.alternatives)
+        return dataclasses.replace(facts, alternatives=tuple(untimed))
 
     @property
     def layer_facts(self) -> LayerFacts | None:

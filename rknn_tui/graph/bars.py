@@ -34,13 +34,15 @@ def percent(share: float) -> str:
 
 
 def milliseconds(value: float, *, expected: bool = False) -> str:
-    """A time in at most 5 cells, with three decimals where they fit; blank for NaN.
+    """A time in at most 5 cells, with three decimals where they fit, four below a microsecond; blank for NaN.
 
-    A '~' before what is only expected takes the place of a decimal.
+    A '~' before what is only expected takes the place of a leading 0, or of a decimal.
     """
     if not math.isfinite(value):
         return ""
     before = "~" if expected else ""
+    if 0 < value < (0.9995 if expected else 0.001):
+        return f"{before}{f'{value:.{4 - len(before)}f}'[1:]}"
     for decimals in (3, 2, 1):
         text = f"{before}{value:.{decimals}f}"
         if len(text) <= 5:

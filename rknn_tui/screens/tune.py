@@ -200,7 +200,7 @@ class TuneScreen(TuneActions):
             readers=self.graph.readers_of(layer.name),
             values=self.graph.values.get(layer.name, NOTHING),
             around=self.graph.values,
-            facts=bench.facts.of(layer.name),
+            facts=bench.layer_facts_of(layer.name),
             words="; ".join(filter(None, (judged, converts))),
             block=block.name if (block := self.graph.around) is not None else "",
             folded=block.size if (block := self.graph.block) is not None else 0,

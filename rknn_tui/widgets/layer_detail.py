@@ -177,7 +177,7 @@ def _table_of_alternatives(it: _Subject) -> list[Line]:
     known, now = _known_alternatives(it)
     if not known:
         known = [Alternative(name, math.nan) for name in it.times]
-        now = next((one for one in known if one.precision == it.values.precision.rpartition("+")[2]), None)
+        now = _in_force(it, known)
     if not known:
         return []
     measured = any(one.quality is not None for one in known)
@@ -196,8 +196,8 @@ def _table_of_alternatives(it: _Subject) -> list[Line]:
             figures = f"{digits(one.quality.cosine) or 'nan':>8}{one.quality.snr:>8.1f}"
         word = f" {it.symbols.marker if one is now else ' '}{one.precision or 'default':<12}"
         if it.times:
-            figures += f"{milliseconds(it.times.get(one.precision, math.nan)):>8}"
-        figures += "" if math.isnan(one.extra) else f"{_more(one.extra):>{8 if it.times else 10}}"
+            figures += f"{short(it.times[one.precision]) if one.precision in it.times else '':>8}"
+        figures += _more(one.extra, 8 if it.times else 10)
         lines.append([(word, _role(one.precision)), (figures, "text")])
     return lines
 
@@ -333,7 +333,7 @@ def _alternatives(it: _Subject) -> list[Chunk]:
         if (time := it.times.get(one.precision)) is not None:
             text += f" {milliseconds(time)}{'' if measured else ' ms'}"
         if (one.extra and not (measured and time is not None)) or not text:
-            text += f" {_more(one.extra)}"
+            text += _more(one.extra, 0)
         chunks.append(
             [
                 (f"{it.symbols.marker if one is now else ''}{one.precision or 'default'}", _role(one.precision)),
@@ -357,6 +357,9 @@ def _times(it: _Subject) -> list[Chunk]:
 def _known_alternatives(it: _Subject) -> tuple[list[Alternative], Alternative | None]:
     """The alternatives and the one in force; the default is left out where it clearly is one of the others."""
     known = list(it.facts.alternatives) if it.facts is not None else []
+    if all(math.isnan(one.extra) and one.quality is None for one in known):
+        # Nothing is known but the times, which the default has none of.
+        return [one for one in known if one.precision], _in_force(it, known)
     now = next((one for one in known if one.precision == it.values.wished), None)
     default = next((one for one in known if not one.precision), None)
     same = [one for one in known if one is not default and default is not None and _equal(one, default)]
@@ -364,6 +367,10 @@ def _known_alternatives(it: _Subject) -> tuple[list[Alternative], Alternative | 
         known.remove(default)
         now = same[0] if now is default else now
     return known, now
+
+
+def _in_force(it: _Subject, known: Iterable[Alternative]) -> Alternative | None:
+    return next((one for one in known if one.precision == it.values.precision.rpartition("+")[2]), None)
 
 
 def _equal(one: Alternative, other: Alternative) -> bool:
@@ -438,8 +445,11 @@ def _wrapped_sources(it: _Subject, width: int) -> list[str]:
     return wrap(f"from {text}", width) if text else []
 
 
-def _more(extra: float) -> str:
-    return f"{extra * 100:+.1f} %" if abs(extra) < 1e4 else f"{extra:+.2e}"
+def _more(extra: float, cells: int) -> str:
+    """A share of more time behind a blank, in so many cells; '' where it is not known."""
+    if math.isnan(extra):
+        return ""
+    return f" {f'{extra * 100:+.1f} %' if abs(extra) < 1e4 else f'{extra:+.2e}':>{max(cells - 1, 0)}}"
 
 
 def _role(precision: str) -> str:

@@ -73,6 +73,9 @@ def test_numbers_are_as_exact_as_their_column_allows() -> None:
     assert [milliseconds(value) for value in (0.04949, 12.3456, 123.456, 1234.5, math.nan)] == [
         *("0.049", "12.35", "123.5", "1234", ""),
     ]
+    assert [milliseconds(value) for value in (0.00044, 0.0, 1e-9)] == [".0004", "0.000", ".0000"]
+    told = [milliseconds(value, expected=True) for value in (0.00144, 0.00044, 0.6353, 12.34, 123456.0)]
+    assert told == ["~.001", "~.000", "~.635", "~12.3", "~9999"]
     sizes = (512, 1023, 1024, 9.96 * 1024, 999.4 * 1024, 1000 * 1024, 3 * 2**20, 5 * 2**30, math.nan)
     assert [size(value) for value in sizes] == ["512B", "1.0K", "1.0K", "10K", "999K", "1.0M", "3.0M", "5.0G", ""]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -234,6 +235,13 @@ def test_the_time_in_each_precision_stands_beside_what_it_gives() -> None:
     unmeasured = tuple(dataclasses.replace(one, quality=None) for one in FACTS.alternatives)
     shown = text(80, 5, times=TIMES, facts=dataclasses.replace(FACTS, alternatives=unmeasured))
     assert "time with int8 0.050 ms  int16 0.100 ms +0.4 %  ▶float16 0.125 ms +1.2 %" in shown
+
+
+def test_nothing_is_told_of_the_time_on_a_target_that_was_not_built_for() -> None:
+    elsewhere = tuple(dataclasses.replace(one, quality=None, extra=math.nan) for one in FACTS.alternatives)
+    facts = dataclasses.replace(FACTS, alternatives=elsewhere)
+    assert "time with int8 0.050 ms  int16 0.100 ms  ▶float16 0.125 ms\n" in text(80, 5, times=TIMES, facts=facts)
+    assert "%" not in text(48, 30, times=TIMES, facts=facts).partition("precision")[2].partition("stored")[0]
 
 
 def test_before_a_build_the_times_are_all_that_is_known_of_precisions() -> None:
