@@ -111,7 +111,7 @@ def unreadable(kind: Kind, where: str) -> FileError | None:
 
 def _older(what: str, where: str) -> FileError:
     return FileError(
-        f"is {what} of the vendor's older RKNN-Toolkit 1, for RK1808, RK3399Pro or RV1126, which this version cannot read",
+        f"is {what} of the vendor's older RKNN-Toolkit 1 (RK1808, RK3399Pro, RV1126), which this version cannot read",
         where=where,
         hint="load the source model and build it for another target",
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from engine.errors import FileError
@@ -15,20 +16,24 @@ from engine.flatbuffers import Table
 _T = TypeVar("_T")
 
 _MOST_DIMENSIONS = 16
+_MOST_FAULTS = 20
 # Six for each part that packed weights are split into.
 _MOST_NATIVE = 6 * 1024
 
 
 class Faults:
-    """What could not be read, one line for each part of the file, with the first reason."""
+    """What could not be read, by part of the file and reason, each counted."""
 
-    def __init__(self, found: tuple[str, ...] = ()) -> None:
-        self._found: dict[str, tuple[int, str]] = dict.fromkeys(found, (1, ""))
+    def __init__(self, found: Iterable[str] = ()) -> None:
+        self._found: Counter[tuple[str, str]] = Counter((line, "") for line in found)
+        self._left_out = 0
 
     def add(self, part: str, reason: str = "") -> None:
         """Note that one of `part` is wrong."""
-        count, first = self._found.get(part, (0, reason))
-        self._found[part] = count + 1, first
+        if len(self._found) < _MOST_FAULTS or (part, reason) in self._found:
+            self._found[part, reason] += 1
+        else:
+            self._left_out += 1
 
     def guarded(self, part: str, read: Callable[[], _T], otherwise: _T) -> _T:
         """What `read` returns, or `otherwise` where the file is wrong there."""
@@ -40,10 +45,11 @@ class Faults:
 
     def lines(self) -> tuple[str, ...]:
         """What was noted, in its order."""
-        return tuple(
-            part + (f": {reason}" if reason else "") + (f" (and {count - 1:,} more)" if count > 1 else "")
-            for part, (count, reason) in self._found.items()
-        )
+        lines = [
+            part + (f": {reason}" if reason else "") + (f" ({count:,} times)" if count > 1 else "")
+            for (part, reason), count in self._found.items()
+        ]
+        return (*lines, f"{self._left_out:,} faults of other kinds") if self._left_out else tuple(lines)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +88,7 @@ def read_graph(table: Table, blobs: tuple[int, ...], faults: Faults) -> Graph:
                 known(value("outputs", ()), "a node"),
             )
         )
+    _check_order(nodes, faults)
     inputs = known(faults.guarded("the inputs", lambda: table.inputs, nothing), "the inputs")
     outputs = known(faults.guarded("the outputs", lambda: table.outputs, nothing), "the outputs")
     normalization = tuple(
@@ -96,6 +103,14 @@ def read_graph(table: Table, blobs: tuple[int, ...], faults: Faults) -> Graph:
         faults.add("mean and std", f"{len(normalization)} for {len(inputs)} inputs")
         normalization = ()
     return Graph(tensors, tuple(nodes), inputs, outputs, normalization)
+
+
+def _check_order(nodes: list[VendorNode], faults: Faults) -> None:
+    """Note nodes that read what is made behind them, as in a graph that goes round."""
+    makers = {place: index for index, node in enumerate(nodes) for place in node.outputs}
+    for index, node in enumerate(nodes):
+        if any(makers.get(place, -1) >= index for place in node.inputs):
+            faults.add("a node", "it reads what is made behind it")
 
 
 def _values(table: Table, part: str, faults: Faults) -> Callable[[str, Any], Any]:

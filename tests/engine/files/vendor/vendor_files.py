@@ -19,7 +19,7 @@ _ELEMENTS = {"[i32]": "i", "[f32]": "f"}
 
 
 class _Writer:
-    """Writes tables with everything that they point at behind them."""
+    """Writes tables with everything that they point at behind them; one that is several times in a list, once."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -53,9 +53,12 @@ class _Writer:
         start = len(self.data)
         if kind == "[table]":
             self.data += struct.pack("<I", len(value)) + bytes(4 * len(value))
+            written: dict[int, int] = {}
             for index, slots in enumerate(value):
                 at = start + 4 + 4 * index
-                struct.pack_into("<I", self.data, at, self.table(slots) - at)
+                if id(slots) not in written:
+                    written[id(slots)] = self.table(slots)
+                struct.pack_into("<I", self.data, at, written[id(slots)] - at)
             return start
         if kind in ("string", "[u8]"):
             raw = value.encode("utf-8") if isinstance(value, str) else bytes(value)
