@@ -171,12 +171,6 @@ class Bench(TuningBench):
         return self.searches.in_force
 
     @property
-    def unedited_milliseconds(self) -> float:
-        """The estimated time without edits on the target that was built for; NaN where it is not known."""
-        known = self.costs.looks_at(self.built_target)
-        return self.costs.unedited_milliseconds(self.editing.extra) if known else math.nan
-
-    @property
     def search_job(self) -> Job | None:
         """The search beside that runs."""
         return self.searches.job

@@ -64,6 +64,11 @@ class Costs:
         """Whether the engine has told all that an edit changed."""
         return not self._expected
 
+    @property
+    def without_estimate(self) -> str:
+        """Why there are no estimates for the target, in a sentence; '' where there are."""
+        return f"no estimate for {self.wanted}: {self.fault}" if self.fault is not None and not self.awaited else ""
+
     def of(self, layer: str) -> LayerCost | None:
         """What the engine told of a layer last."""
         return self._layers.get(layer)

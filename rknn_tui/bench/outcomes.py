@@ -41,6 +41,8 @@ def outcome(bench: Workbench, job: Job, value: Any) -> list[Reply]:
         text = f"target {bench.target}"
         if bench.built and bench.built_target != bench.target:
             text += f"; what was built is for {bench.built_target}: build again"
+        if bench.costs.without_estimate:
+            notes, kind = (bench.costs.without_estimate,), "warning"
     if notes:
         text += f"; {key('messages')} shows {counted(len(notes), kind)}"
     level = "warning" if notes and kind == "warning" else "info"

@@ -66,8 +66,9 @@ class TuningBench(Workbench):
 
     def _costs_told(self) -> None:
         self.editing.expect_untold()
-        if self.costs.fault is not None:
-            self.told(Notice(f"no estimate for {self.costs.wanted}: {self.costs.fault}", "warning"))
+        if self.costs.fault is not None and self.job is None:
+            # Else it is told with what the job comes to.
+            self.told(Notice(self.costs.without_estimate, "warning"))
         self.values_changed(self.values())
 
     def error_of(self, layer: str) -> LayerError | None:

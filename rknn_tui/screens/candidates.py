@@ -29,15 +29,12 @@ BASE = -1
 
 class CandidatesBench(Protocol):
     """What the screen needs of the workbench. `in_force` is the index of the candidate whose edits are in force, BASE
-    for the model as it was, None where neither was asked for. `unedited_milliseconds` is the estimated time of the
-    model without edits, of which candidates' costs are shares; NaN where it is not known."""
+    for the model as it was, None where neither was asked for."""
 
     @property
     def tune_report(self) -> TuneReport | None: ...
     @property
     def in_force(self) -> int | None: ...
-    @property
-    def unedited_milliseconds(self) -> float: ...
     @property
     def search_job(self) -> Job | None:
         """What runs beside the job: 'tune' or another search."""
@@ -102,9 +99,9 @@ class CandidatesScreen(RowScreen):
                 lambda row: (),
                 "the search has found nothing yet" if searching else f"no search has run yet: {start}",
             )
-        base = self._bench.unedited_milliseconds
         changes = ["the model as it was", *(changes_text(one) for one in report.candidates)]
-        more = (RowColumn("est ms", 7, rank=3, right=True),) if math.isfinite(base) else ()
+        timed = report.time_us > 0
+        more = (RowColumn("est ms", 7, rank=3, right=True),) if timed else ()
         columns = (
             RowColumn("#", len(str(len(report.candidates))), right=True),
             RowColumn("", 1),
@@ -126,7 +123,7 @@ class CandidatesScreen(RowScreen):
                 ("=" if row - 1 == in_force else "", "changed"),
                 (str(layers), "text"),
                 (f"{cost:+.1%}", "text"),
-                *(((more_milliseconds(cost, base), "text"),) if more else ()),
+                *(((more_milliseconds(report, row - 1), "text"),) if timed else ()),
                 (digits(quality.cosine), "text"),
                 (digits(quality.lowest), "muted"),
                 (decibels(quality), "text"),
@@ -147,7 +144,7 @@ class CandidatesScreen(RowScreen):
         facts.append((f"cosine {digits(quality.cosine)}", "text"))
         facts.append((f"SNR {decibels(quality)} dB", "text"))
         if row:
-            more = more_milliseconds(cost, self._bench.unedited_milliseconds)
+            more = more_milliseconds(report, row - 1)
             facts.append(
                 (f"{counted(layers, 'layer')}, {cost:+.1%} time{f', {more} ms' if more else ''} (est)", "text")
             )
@@ -194,9 +191,12 @@ def changes_text(candidate: Candidate) -> str:
     return "; ".join(parts) or "corrected biases"
 
 
-def more_milliseconds(cost: float, base: float) -> str:
-    """The time that the share `cost` of `base` milliseconds is, with its sign; '' where the time is not known."""
-    return f"{cost * base:+.3f}" if math.isfinite(base) else ""
+def more_milliseconds(report: TuneReport, index: int) -> str:
+    """The time that a candidate takes more than the model as it was, with its sign; '' where no time is known."""
+    if report.time_us <= 0:
+        return ""
+    time = report.time_us if index == BASE else report.candidates[index].time_us
+    return f"{(time - report.time_us) / 1000:+.3f}"
 
 
 def decibels(quality: Quality) -> str:

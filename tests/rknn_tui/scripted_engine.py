@@ -95,6 +95,8 @@ def quality(wishes: Mapping[str, str]) -> Quality:
 
 SPEEDS = {"rk3562": 0.9, "rk3566": 1.0, "rk3568": 1.0, "rk3576": 3.0, "rk3588": 4.0, "rv1103": 0.5, "rv1106": 0.6}
 FACTORS = {"int8": 1.0, "int16": 2.0, "float16": 2.5}
+SEARCHED_US = 2500.0
+"""What an inference of a model that is searched takes."""
 CONVERSION = 8.0
 """Microseconds that a layer takes longer which reads another precision than its own, on rk3566."""
 
@@ -385,8 +387,9 @@ class ScriptedSession:
         found = []
         for count in (0, 1, 3):
             wishes = dict.fromkeys(names[3 : 3 + count], "float16")
-            found.append(Candidate(wishes, tuple(wishes), 0.02 * count, quality(wishes)))
-        return TuneRun(1, TuneReport(quality({}), tuple(found), 2, True, True, 4, 0.1))
+            cost = 0.02 * count
+            found.append(Candidate(wishes, tuple(wishes), cost, quality(wishes), (1 + cost) * SEARCHED_US))
+        return TuneRun(1, TuneReport(quality({}), tuple(found), 2, True, True, 4, 0.1, SEARCHED_US))
 
     def trace(self, inputs: list[str], *, progress: Progress) -> SourceMap:
         assert self.model is not None

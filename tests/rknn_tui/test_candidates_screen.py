@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 
 import pytest
 from hypothesis import given
@@ -38,7 +38,6 @@ class Bench:
         self.tune_report = report
         self.in_force: int | None = None
         self.search_job: Job | None = None
-        self.unedited_milliseconds = math.nan
         self.calls: list[object] = []
         self.reply: Reply = None
 
@@ -79,8 +78,8 @@ async def test_candidates_are_rows_with_the_model_as_it_was_first_and_the_chosen
 
 
 async def test_the_extra_time_is_told_in_milliseconds_where_the_models_is_known() -> None:
-    bench = Bench()
-    bench.unedited_milliseconds = 2.5
+    found = tuple(dataclasses.replace(one, time_us=2500 * (1 + one.cost)) for one in REPORT.candidates)
+    bench = Bench(dataclasses.replace(REPORT, candidates=found, time_us=2500.0))
     async with shown(lambda app: CandidatesScreen(app, bench)) as user:
         rows = user.text("rows").split("\n")
         assert rows[3].split()[3:5] == ["+6.0%", "+0.150"]
