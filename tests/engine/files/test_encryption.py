@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -599,6 +600,13 @@ class TestPrivateFiles:
             raise FileError(f"{plain} is odd", where=f"{plain}: member")
         assert (raised.value.what, raised.value.where) == (f"{path} is odd", f"{path}: member")
         assert not list(place.iterdir())
+
+    @needs_rights
+    def test_what_was_mapped_into_memory_stays_readable(self, place: Path, tmp_path: Path) -> None:
+        with decrypted(sealed(tmp_path, content(300)), RAW) as plain:
+            mapped = np.memmap(plain, mode="r")
+        assert not plain.exists() and not list(place.iterdir())
+        assert bytes(mapped) == content(300)
 
     @needs_signals
     def test_a_killed_process_leaves_nothing_for_long(self, place: Path, tmp_path: Path) -> None:
