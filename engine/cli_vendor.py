@@ -38,7 +38,7 @@ def vendor_text(model: VendorModel) -> str:
         ("custom string", model.custom_string),
         ("shapes", model.shapes),
         ("memory", _memory(model)),
-        ("for the NPU alone", _commands(model)),
+        ("besides", _besides(model)),
     ]
     lines += ["", *(f"{name:18} {printable(text)}" for name, text in facts if text)]
     if model.inputs or model.outputs:
@@ -84,11 +84,15 @@ def _memory(model: VendorModel) -> str:
     return f"weights {_kilobytes(memory.weights)}, tensors between nodes {_kilobytes(memory.internal)}, {source}"
 
 
-def _commands(model: VendorModel) -> str:
+def _besides(model: VendorModel) -> str:
+    """What the compiler's figures leave out."""
     memory = model.memory
-    if not memory.register_commands and not memory.tasks:
-        return ""
-    return f"register commands {_kilobytes(memory.register_commands)}, tasks {_kilobytes(memory.tasks)}"
+    parts = [
+        ("register commands", memory.register_commands),
+        ("tasks", memory.tasks),
+        ("data of operators", memory.operator_data),
+    ]
+    return ", ".join(f"{name} {_kilobytes(size)}" for name, size in parts if size)
 
 
 def _kilobytes(size: int) -> str:
@@ -116,13 +120,12 @@ def _ports(model: VendorModel) -> str:
 
 
 def _normalization(model: VendorModel) -> str:
-    return table(
-        ("input", "mean", "std", "channel order"),
-        [
-            (port.name, _numbers(one.mean), _numbers(one.std), _numbers(one.order))
-            for port, one in zip(model.inputs, model.normalization, strict=True)
-        ],
-    )
+    rows = []
+    for port, one in zip(model.inputs, model.normalization, strict=True):
+        # The compiler fills up to four channels.
+        channels = port.shape[1] if len(port.shape) == 4 and 0 < port.shape[1] < 4 else None
+        rows.append((port.name, *(_numbers(values[:channels]) for values in (one.mean, one.std, one.order))))
+    return table(("input", "mean", "std", "channel order"), rows)
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -32,8 +32,9 @@ _REVISIONS = {"full": (1, 2, 6), "mini": range(0x100)}
 class Sections:
     """The parts of a file. `model` is its flatbuffer, None where it is of an unknown kind; `json` its JSON.
 
-    `header` are the six numbers before a 'mini' model: bytes of the flatbuffer and of the tasks, count of the tasks,
-    bytes of the register commands, of the tensors between nodes, and of the weights. `faults` say what is wrong.
+    `header` are the seven numbers before a 'mini' model: bytes of the flatbuffer and of the tasks, count of the tasks,
+    bytes of the register commands, of the tensors between nodes, of the weights, and of what operators have besides.
+    `faults` say what is wrong.
     """
 
     container: str
@@ -162,12 +163,13 @@ def sections_of(data: Content, where: str) -> Sections:
 
 
 def _mini(block: Content) -> tuple[Content | None, tuple[int, ...], str]:
-    """The flatbuffer of a block for RV1103 or RV1106, which lies behind tasks, register commands and weights."""
+    """The flatbuffer of a block for RV1103 or RV1106, which lies behind tasks, register commands, weights and
+    data of operators."""
     if len(block) < 64:
         return None, (), "the compiled model is cut short"
-    header = struct.unpack_from("<6I", block, 0)
-    flatbuffer, tasks, _, commands, _, weights = header
-    start = 64 + tasks + commands + weights
+    header = struct.unpack_from("<7I", block, 0)
+    flatbuffer, tasks, _, commands, _, weights, besides = header
+    start = 64 + tasks + commands + weights + besides
     if start + flatbuffer > len(block):
         return None, header, "the parts of the compiled model are larger than it"
     fault = "" if start + flatbuffer == len(block) else "the parts of the compiled model do not fill it"

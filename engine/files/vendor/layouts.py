@@ -60,6 +60,7 @@ KINDS = {
     3: "virtual",
     4: "weight",
     5: "constant",
+    6: "look-up table",
     7: "register commands",
     8: "operator data",
     9: "register commands",

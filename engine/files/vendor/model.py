@@ -18,11 +18,11 @@ class VendorTensor:
 
     `shape` is the source model's (NCHW, OIHW); `native` what the NPU has it in, for a feature map [N, C1, H, W, C2],
     for packed weights one or more times six sizes. `kind`: 'input', 'output', 'virtual' (between nodes), 'weight',
-    'constant', 'operator data', 'register commands', 'tasks', or 'kind N'. `layout`: 'plain', 'NC1HWC2',
-    'packed weight', or 'layout N'. `dtype` as numpy calls it, or 'type N'. `bytes` and `offset` are its place in the
-    plan of the memory between nodes; `stored` the bytes that the file holds of it. Real value = (q - zero_point) *
-    scale; `minimum` and `maximum` are the range that these came from, which the files for RV1103 and RV1106 do not
-    hold.
+    'constant', 'look-up table', 'operator data', 'register commands', 'tasks', or 'kind N'. `layout`: 'plain',
+    'NC1HWC2', 'packed weight', or 'layout N'. `dtype` as numpy calls it, or 'type N'. `bytes` and `offset` are its
+    place in the plan of the memory between nodes; `stored` the bytes that the file holds of it. Real value =
+    (q - zero_point) * scale; `minimum` and `maximum` are the range that these came from, which the files for RV1103
+    and RV1106 do not hold.
     """
 
     name: str
@@ -86,13 +86,15 @@ class VendorMemory:
     """Bytes that the model takes on a board, and bytes that the file holds for the NPU alone.
 
     `weights` and `internal` (tensors between nodes) are the compiler's own figures, or counted from the tensors where
-    the file has none (`counted`). None: not told.
+    the file has none (`counted`). None: not told. `operator_data` is what some operators have besides their weights,
+    which the compiler does not count among them.
     """
 
     weights: int | None = None
     internal: int | None = None
     register_commands: int = 0
     tasks: int = 0
+    operator_data: int = 0
     counted: bool = False
 
 

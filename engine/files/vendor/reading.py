@@ -209,26 +209,28 @@ def _handed_over(text: str, role: str, faults: Faults) -> dict[str, tuple[str, s
 def _memory(root: Table, graph: Graph, faults: Faults) -> VendorMemory:
     """The compiler's own figures where the file has them, else by adding up what the tensors take."""
     table = faults.guarded("the memory figures", lambda: root.memory, None)
-    commands = sum(one.stored for one in graph.tensors if one.kind == "register commands")
-    tasks = sum(one.stored for one in graph.tensors if one.kind == "tasks")
+    commands, tasks, besides = (
+        sum(one.stored for one in graph.tensors if one.kind == kind)
+        for kind in ("register commands", "tasks", "operator data")
+    )
     if table is not None:
         figures = faults.guarded("the memory figures", lambda: (table.weights, table.internal), None)
         if figures is not None:
-            return VendorMemory(*figures, commands, tasks)
+            return VendorMemory(*figures, commands, tasks, besides)
     if not graph.tensors:
         return VendorMemory()
-    held = [one for one in graph.tensors if one.kind in (WEIGHT, CONSTANT)]
+    constants = [one for one in graph.tensors if one.kind in (WEIGHT, CONSTANT)]
     between = [one for one in graph.tensors if one.kind in ("input", "output", "virtual")]
-    weights = sum(-(-one.bytes // _ALIGNMENT) * _ALIGNMENT for one in held)
+    weights = sum(-(-one.bytes // _ALIGNMENT) * _ALIGNMENT for one in constants)
     internal = max((one.offset + one.bytes for one in between), default=0)
-    return VendorMemory(weights, internal, commands, tasks, counted=True)
+    return VendorMemory(weights, internal, commands, tasks, besides, counted=True)
 
 
 def _mini_memory(header: tuple[int, ...]) -> VendorMemory:
     if not header:
         return VendorMemory()
-    _, tasks, _, commands, internal, weights = header
-    return VendorMemory(weights, internal, commands, tasks)
+    _, tasks, _, commands, internal, weights, besides = header
+    return VendorMemory(weights, internal, commands, tasks, besides)
 
 
 def _with_outline(model: VendorModel, outline: outlines.Outline) -> VendorModel:

@@ -142,7 +142,7 @@ def full_slots(model: VendorModel, revision: int = 6) -> dict[int, tuple[str, An
 
 
 def mini(model: VendorModel, version: int = 0x1004) -> bytes:
-    """A file for RV1103 or RV1106; behind its header lie tasks, register commands and weights."""
+    """A file for RV1103 or RV1106; behind its header lie tasks, register commands, weights and operators' data."""
     memory = model.memory
     data = flatbuffer(
         {
@@ -157,8 +157,8 @@ def mini(model: VendorModel, version: int = 0x1004) -> bytes:
             8: ("string", model.custom_string),
         }
     )
-    sizes = memory.tasks, memory.register_commands, memory.weights or 0
-    header = struct.pack("<6I", len(data), sizes[0], 1, sizes[1], memory.internal or 0, sizes[2])
+    sizes = memory.tasks, memory.register_commands, memory.weights or 0, memory.operator_data
+    header = struct.pack("<7I", len(data), sizes[0], 1, sizes[1], memory.internal or 0, *sizes[2:])
     block = header.ljust(64, b"\0") + bytes(sum(sizes)) + data
     # What a program left in memory; every build differs there.
     return container(block, version, outline_of(model.target, model.inputs, model.outputs), b"\x7f" * 40)

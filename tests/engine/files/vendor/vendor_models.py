@@ -43,6 +43,7 @@ def small() -> VendorModel:
         VendorTensor("y", (1, 8, 8, 8), "int8", "output", "NC1HWC2", feature, 1024, 3328, **grid),
         VendorTensor("commands", (), "uint64", "register commands", "plain", (), 0, 0, 800),
         VendorTensor("tasks", (), "uint8", "tasks", "plain", (), 0, 0, 120),
+        VendorTensor("c_data", (8, 8, 1, 1), "int8", "operator data", "packed weight", (1, 1, 1, 1, 8, 8), 96, 0, 96),
     )
     nodes = (
         VendorNode("InputOperator", "InputOperator:x", "cpu", (), (1,)),
@@ -69,7 +70,7 @@ def small() -> VendorModel:
         normalization=(Normalization((127.5, 127.5, 127.5, 127.5), (128.0, 128.0, 128.0, 128.0), (2, 1, 0, 3)),),
         nodes=nodes,
         tensors=tensors,
-        memory=VendorMemory(1216, 4352, 800, 120),
+        memory=VendorMemory(1216, 4352, 800, 120, 96),
         build_info={"attrs": {"x": {"idx": 0, "shape": [1, 3, 8, 8], "rgb2bgr": True, "mean": [127.5]}}},
     )
 
@@ -162,7 +163,8 @@ def models(draw: st.DrawFn) -> VendorModel:
     nodes = st.builds(VendorNode, _TEXT.filter(bool), _TEXT, st.sampled_from(("npu", "cpu")), indices, indices)
     inputs, outputs = draw(st.lists(places, max_size=3)), draw(st.lists(places, max_size=3))
     norm = st.builds(Normalization, _REALS, _REALS, st.lists(st.integers(0, 3), max_size=4).map(tuple))
-    stored = {kind: sum(one.stored for one in found if one.kind == kind) for kind in ("register commands", "tasks")}
+    kinds = ("register commands", "tasks", "operator data")
+    stored = [sum(one.stored for one in found if one.kind == kind) for kind in kinds]
     return VendorModel(
         path="",
         file_bytes=0,
@@ -181,7 +183,7 @@ def models(draw: st.DrawFn) -> VendorModel:
         normalization=tuple(draw(norm) for _ in inputs) if draw(st.booleans()) else (),
         nodes=tuple(draw(st.lists(nodes, max_size=4))),
         tensors=found,
-        memory=VendorMemory(draw(st.integers(0, 5000)), draw(_WHOLE), stored["register commands"], stored["tasks"]),
+        memory=VendorMemory(draw(st.integers(0, 5000)), draw(_WHOLE), *stored),
         build_info=draw(
             st.dictionaries(
                 _TEXT,
