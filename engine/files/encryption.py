@@ -36,11 +36,11 @@ from engine.errors import ConfigError, EngineError, FileError
 from engine.files import members
 from engine.files.keys import Key, KeySource, key_of, required_key
 from engine.files.private_files import private_file
+from engine.files.vendor.container import HEAD, kind_of
 from engine.files.writing import replacing
 from engine.progress import Progress
 
 MAGIC = b"ORKNNENC"
-VENDOR_MAGIC = b"CYPTRKNN"
 
 COSTS = {1: 2**15, 2: 2**17, 3: 2**19}
 """Level -> scrypt's N; with r = 8 that is 32, 128 and 512 MB of memory to try one passphrase."""
@@ -115,6 +115,8 @@ def export_encrypted_rknn_model(
     Returns the path written. Raises ConfigError for another level and without a key, FileError for files.
     """
     check_level(crypt_level)
+    # A wrong file is told before a key is asked for.
+    check_source(input_model)
     return encrypt(
         input_model,
         default_output(input_model) if output_model is None else output_model,
@@ -140,13 +142,11 @@ def check_source(path: str | os.PathLike[str]) -> None:
     """Raise FileError unless the file is a .rknn, ours or the vendor's, that is not encrypted yet."""
     where = os.fspath(path)
     with _regular(where) as file:
-        head = _read(file, 16, where)
-    if head.startswith(MAGIC):
-        raise FileError("is encrypted already", where=where)
-    if head.startswith(VENDOR_MAGIC):
-        raise FileError("is encrypted already, by the vendor's tool", where=where)
-    from_vendor = head.startswith((b"RKNN\0\0\0\0", b"RKNX")) or head[4:8] == b"RKNN"
-    if not from_vendor and not (head.startswith(_ZIP) and members.has_manifest(where)):
+        head = _read(file, HEAD, where)
+    kind = kind_of(head)
+    if head.startswith(MAGIC) or kind == "encrypted":
+        raise FileError(f"is encrypted already{', by the vendor' if kind else ''}", where=where)
+    if not kind and not (head.startswith(_ZIP) and members.has_manifest(where)):
         raise FileError("is no .rknn file", where=where, hint="build and export the model first")
 
 
@@ -346,9 +346,9 @@ def _opened(where: str, largest: int | None = None) -> Iterator[tuple[IO[bytes],
     """The file behind its header, whose every field is in its limits, and which fits the file's size."""
     with _regular(where) as file:
         head, size = _read(file, _HEADER.size, where), os.fstat(file.fileno()).st_size
-        if head.startswith(VENDOR_MAGIC):
+        if kind_of(head) == "encrypted":
             raise FileError(
-                "was encrypted by the vendor's tool; only the vendor's runtime on a board opens it", where=where
+                "was encrypted by the vendor's toolkit; only the vendor's runtime on a board opens it", where=where
             )
         if not head.startswith(MAGIC):
             raise FileError("is not encrypted by this tool", where=where, hint="NAME.crypt.rknn is what it writes")

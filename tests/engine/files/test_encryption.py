@@ -449,7 +449,7 @@ class TestSources:
         with pytest.raises(FileError, match="is encrypted already"):
             encrypt(path, tmp_path / "twice.rknn", RAW)
         vendors = source_of(tmp_path, b"CYPTRKNN" + bytes(100), "vendor.rknn")
-        with pytest.raises(FileError, match="by the vendor's tool"):
+        with pytest.raises(FileError, match="already, by the vendor"):
             encrypt(vendors, tmp_path / "twice.rknn", RAW)
         with pytest.raises(FileError, match="only the vendor's runtime"):
             plain_bytes(vendors, RAW)
