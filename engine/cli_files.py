@@ -1,19 +1,16 @@
-"""`encrypt` and `decrypt`: packages and vendor files under a key of the user's own."""
+"""`encrypt` and `decrypt`: packages and vendor files under a key of the user's own, and what such a file tells."""
 
 from __future__ import annotations
 
 import argparse
-import getpass
-import sys
-import warnings
 from pathlib import Path
+from typing import Any
 
 from engine.cli_console import Console
-from engine.cli_options import UsageError
+from engine.cli_keys import key_for, key_of_file
 from engine.cli_sessions import check_result
-from engine.errors import ConfigError, FileError
+from engine.errors import FileError
 from engine.files import encryption
-from engine.files.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, Key, find_key
 from engine.text_tables import counted
 
 _ENCRYPTED_SUFFIX = ".crypt.rknn"
@@ -25,11 +22,13 @@ def encrypt(arguments: argparse.Namespace, console: Console) -> int:
     encryption.check_source(model)
     output = Path(arguments.out) if arguments.out else encryption.default_output(model)
     check_result(output, "--out", [model, arguments.key_file])
-    key = required_key(arguments, f"the key for {output.name}", twice=True)
+    key = key_for(output, arguments.key_file)
     encryption.encrypt(model, output, key, arguments.level, progress=console.progress())
-    size, level = output.stat().st_size, "" if key.is_raw else f", level {arguments.level}"
+    size = output.stat().st_size
     document = {"input": model, "output": str(output), "bytes": size, "raw_key": key.is_raw, "level": arguments.level}
-    console.result(document, f"{output}: {counted(size, 'byte')}, encrypted with {_kind(key)}{level}")
+    console.result(
+        document, f"{output}: {counted(size, 'byte')}, encrypted with {_key_text(key.is_raw, arguments.level)}"
+    )
     return 0
 
 
@@ -41,46 +40,31 @@ def decrypt(arguments: argparse.Namespace, console: Console) -> int:
     check_result(output, "--out", [file, arguments.key_file])
     if not arguments.out and output.exists():
         raise FileError("exists already", where=str(output), hint="-o FILE names another, or this one to replace it")
-    key = required_key(arguments, f"the key of {Path(file).name}")
+    key = key_of_file(file, arguments.key_file, option="--key-file")
     encryption.decrypt(file, output, key, progress=console.progress())
     document = {"input": file, "output": str(output), "bytes": header.length}
     console.result(document, f"{output}: {counted(header.length, 'byte')}, decrypted")
     return 0
 
 
-def required_key(arguments: argparse.Namespace, purpose: str, *, twice: bool = False) -> Key:
-    """The key by --key-file or the environment, else what a person types; `purpose` is what they are asked for.
-
-    Raises UsageError where there is none and nobody to ask, ConfigError and FileError for what is given but is no key.
-    Commands without --key-file may use it too.
-    """
-    key = find_key(key_file=getattr(arguments, "key_file", None))
-    if key is not None:
-        return key
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise UsageError(
-            "needs a key",
-            where=arguments.model,
-            hint=f"--key-file FILE, or {KEY_VARIABLE} or {KEY_FILE_VARIABLE} in the environment",
-        )
-    typed = _typed(f"{purpose}: ")
-    if twice and typed.reveal() != _typed(f"{purpose}, again: ").reveal():
-        raise UsageError("the two are not the same", where="key", hint="try again")
-    return typed
+def encrypted_facts(path: str) -> tuple[dict[str, Any], str]:
+    """What `inspect` tells of an encrypted file without its key, as a document and as text. Raises FileError."""
+    header = encryption.read_header(path)
+    facts = {
+        "path": path,
+        "encrypted": True,
+        "raw_key": header.is_raw,
+        "level": header.level,
+        "bytes": header.file_bytes,
+        "plain_bytes": header.length,
+    }
+    key = _key_text(header.is_raw, header.level)
+    text = f"{path}: {counted(header.length, 'byte')}, encrypted with {key}; its key opens it"
+    return {"model": None, "file": facts, "problem": None}, text
 
 
-def _typed(prompt: str) -> Key:
-    with warnings.catch_warnings():
-        # It would read with what is typed on the screen.
-        warnings.simplefilter("error", getpass.GetPassWarning)
-        try:
-            return Key.of_passphrase(getpass.getpass(prompt))
-        except (EOFError, getpass.GetPassWarning):
-            raise ConfigError("cannot be asked for on this terminal", where="key", hint="--key-file FILE") from None
-
-
-def _kind(key: Key) -> str:
-    return "a raw key" if key.is_raw else "a passphrase"
+def _key_text(is_raw: bool, level: int) -> str:
+    return "a raw key" if is_raw else f"a passphrase, level {level}"
 
 
 def _plain_name(path: Path) -> Path:

@@ -17,6 +17,8 @@ import pytest
 
 from engine import cli, cli_files
 from engine.cli_console import Console
+from engine.cli_keys import key_of_file
+from engine.cli_options import UsageError
 from engine.cli_verbs import VERBS
 from engine.files.encryption import plain_bytes, read_header
 
@@ -164,6 +166,14 @@ class TestFiles:
         }
         assert not Path("n.rknn").exists()
 
+    def test_an_encrypted_file_tells_how_without_its_key(self, run: Run) -> None:
+        assert run("encrypt", "m.rknn", level=2, key_file="key")[0] == 0
+        document, text = cli_files.encrypted_facts("m.crypt.rknn")
+        assert text == "m.crypt.rknn: 208 bytes, encrypted with a passphrase, level 2; its key opens it"
+        assert document["file"] == {
+            "path": "m.crypt.rknn", "encrypted": True, "raw_key": False, "level": 2, "bytes": 272, "plain_bytes": 208,
+        }  # fmt: skip
+
 
 class TestKeys:
     def test_a_key_file_goes_before_the_environment(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +197,17 @@ class TestKeys:
         assert run("decrypt", "m.crypt.rknn", "n.rknn")[0] == 0
         assert questions == ["the key of m.crypt.rknn: "]
         assert Path("n.rknn").read_bytes() == MODEL
+
+    def test_a_command_that_opens_a_file_asks_once(
+        self, asked: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        questions = asked(SECRET)
+        assert key_of_file("folder/m.crypt.rknn").reveal() == SECRET.encode()
+        assert questions == ["the key of m.crypt.rknn: "]
+        monkeypatch.setattr(sys, "stdin", io.StringIO())
+        with pytest.raises(UsageError) as raised:
+            key_of_file("m.crypt.rknn")
+        assert raised.value.hint == "RKNN_TUI_KEY or RKNN_TUI_KEY_FILE in the environment"
 
     def test_two_different_answers_write_nothing(self, run: Run, asked: Callable[..., list[str]]) -> None:
         asked(SECRET, "correct horse")
