@@ -64,8 +64,8 @@ def _in_folder(write: Callable[[IO[bytes]], None]) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX))
     try:
         with held(folder):
-            path = folder / "file"
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            path, binary = folder / "file", getattr(os, "O_BINARY", 0)
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | binary, 0o600), "wb") as file:
                 write(file)
             yield path
     finally:
