@@ -82,7 +82,8 @@ def _costs(bench: TuningBench) -> list[tuple[int, str, str]]:
     elif not costs.settled and (base := costs.unedited_milliseconds(extra)) > 0:
         told = f"{total / base - 1:+.1%}" if abs(total / base - 1) >= 0.0005 else ""
     # What is not built yet would be quantized, unless a person asks for something else.
-    words = [f"{milliseconds(total)}{'' if costs.settled else '~'} ms", told, "" if bench.built else "as int8", "est"]
+    built_as = "" if bench.built else "as int16" if "16" in str(bench.config.get("quantized_dtype")) else "as int8"
+    words = [f"{milliseconds(total)}{'' if costs.settled else '~'} ms", told, built_as, "est"]
     return [(2, " ".join(filter(None, words)), "text"), (7, f"{size(costs.memory)} est", "text")]
 
 

@@ -254,26 +254,31 @@ def pareto(report: TuneReport | None, in_force: int | None) -> Chart:
     `in_force` is an index into the report's candidates; where it is None or -1, what the search chose is marked.
     """
     title = "candidates of the search"
-    header = ("candidate", "extra_time", "cosine", "lowest", "snr_db", "layers", "state")
+    header = ("candidate", "extra_time", "cosine", "lowest", "snr_db", "layers", "state", "milliseconds")
     if report is None:
         return Chart("candidates", title, "points", header, (), note="no search has run yet")
     now = in_force is not None and 0 <= in_force < len(report.candidates)
     marked, word = (in_force if now and in_force is not None else report.chosen), "in force" if now else "chosen"
     qualities = [report.base, *(candidate.quality for candidate in report.candidates)]
     costs = [0.0, *(candidate.cost for candidate in report.candidates)]
+    known = report.time_us > 0
+    times = [report.time_us, *(candidate.time_us for candidate in report.candidates)]
+    times = [time / 1000 if known else math.nan for time in times]
     counts = [0, *(len(candidate.layers) for candidate in report.candidates)]
     rows = tuple(
         (
             *(number, cost, quality.cosine, quality.lowest, quality.snr, count),
             word if number == marked + 1 and number else "" if number else "base",
+            time,
         )
-        for number, (quality, cost, count) in enumerate(zip(qualities, costs, counts, strict=True))
+        for number, (quality, cost, time, count) in enumerate(zip(qualities, costs, times, counts, strict=True))
     )
     shown = marked + 1 if 0 <= marked < len(report.candidates) else 0
     note = f"{word if shown else 'as it was'}: {shown}, cosine {digits(qualities[shown].cosine)}"
     note += f", SNR {qualities[shown].snr:.1f} dB, {counted(counts[shown], 'layer')}"
     if shown:
-        note += f", {short(costs[shown], 'share')} more time (estimated)"
+        whole = f", {short(times[shown], 'ms')}" if known else ""
+        note += f", {short(costs[shown], 'share')} more time{whole} (estimated)"
     if not report.candidates:
         note += "; nothing better was found" if report.chosen < 0 and not report.reached else "; nothing needs repair"
     return Chart(

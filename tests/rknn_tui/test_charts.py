@@ -494,6 +494,9 @@ def test_the_candidate_in_force_is_marked_rather_than_the_one_that_was_chosen() 
     assert "[n] in force" in shown
     assert "[1]" in shown and "[3]" not in shown
     assert "in force: 1, cosine 0.99510" in shown
+    timed = pareto(dataclasses.replace(REPORT, time_us=2500.0), 0)
+    assert timed.rows[0][-1] == 2.5
+    assert "more time, 0 ms (estimated)" in timed.note
     assert pareto(REPORT, -1) == pareto(REPORT, None), "with the model as it was, the chosen one is"
 
 
