@@ -278,7 +278,7 @@ def pareto(report: TuneReport | None, in_force: int | None) -> Chart:
     note += f", SNR {qualities[shown].snr:.1f} dB, {counted(counts[shown], 'layer')}"
     if shown:
         whole = f", {short(times[shown], 'ms')}" if known else ""
-        note += f", {short(costs[shown], 'share')} more time{whole} (estimated)"
+        note += f", est time {costs[shown]:+.1%}{whole}"
     if not report.candidates:
         note += "; nothing better was found" if report.chosen < 0 and not report.reached else "; nothing needs repair"
     return Chart(

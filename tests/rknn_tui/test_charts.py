@@ -245,7 +245,7 @@ LOOKS = {
      └──┬───────────┬───────────┬────────────┬───────────┬───────────┬────────
       0.0 %       2.0 %       4.0 %        6.0 %       8.0 %      10.0 %
                                                          extra time, estimated
- chosen: 3, cosine 0.99840, SNR 24.9 dB, 3 layers, 5.0 % more time (estimated)
+ chosen: 3, cosine 0.99840, SNR 24.9 dB, 3 layers, est time +5.0%
 """,
     ("candidates", 58, 10, ASCII): """
  candidates of the search  [n] chosen  0 as it was  cosine
@@ -257,7 +257,7 @@ LOOKS = {
      | 0
      +-+---------------------+---------------------+------
      0.0 %                 5.0 %                10.0 %
- chosen: 3, cosine 0.99840, SNR 24.9 dB, 3 layers, 5.0 % ~
+ chosen: 3, cosine 0.99840, SNR 24.9 dB, 3 layers, est ti~
 """,
     ("range", 78, 18, UNICODE): """
  values of /m.4/conv  │ range in use  ░ outside  how many, logarithmic
@@ -496,7 +496,7 @@ def test_the_candidate_in_force_is_marked_rather_than_the_one_that_was_chosen() 
     assert "in force: 1, cosine 0.99510" in shown
     timed = pareto(dataclasses.replace(REPORT, time_us=2500.0), 0)
     assert timed.rows[0][-1] == 2.5
-    assert "more time, 0 ms (estimated)" in timed.note
+    assert "est time +" in timed.note
     assert pareto(REPORT, -1) == pareto(REPORT, None), "with the model as it was, the chosen one is"
 
 
