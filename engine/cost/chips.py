@@ -51,7 +51,8 @@ class Chip:
 
     bytes_a_cycle: what memory moves in a cycle. channel_bytes: feature maps lie in blocks of so many bytes of channels
     (NC1HWC2). first_weight_bytes: the input channels of a convolution's weights take at least so many bytes.
-    depthwise_bias_bytes: what a depthwise convolution in int8 keeps for the bias and scale of a channel.
+    depthwise_bias_bytes: what a depthwise convolution in int8 keeps for the bias and scale of a channel, and
+    depthwise_weight_copies: in how many bytes it stores a weight.
     """
 
     arrays: dict[str, MultiplierArray]
@@ -59,6 +60,7 @@ class Chip:
     channel_bytes: int
     first_weight_bytes: int
     depthwise_bias_bytes: int = 8
+    depthwise_weight_copies: int = 1
 
     def array(self, precision: str) -> MultiplierArray | None:
         """The multipliers of a precision; None where the chip has none."""
@@ -83,7 +85,7 @@ def _arrays(
 
 # The tables have no int16: it is taken to run at float16's rate, and where there is no float16 at half that of int8.
 _RK3566 = Chip(_arrays((32, 16, 4, 32), (16, 8, 2, 32), "int16", "float16"), 6.571, 8, 8)
-_RV1106 = Chip(_arrays((32, 16, 4, 32), (32, 8, 4, 16), "int16"), 6.159, 16, 4, depthwise_bias_bytes=6)
+_RV1106 = Chip(_arrays((32, 16, 4, 32), (32, 8, 4, 16), "int16"), 6.159, 16, 4, 6, 2)
 _CHIPS = {
     "rk3588": Chip(_arrays((32, 32, 4, 64), (32, 16, 2, 64), "int16", "float16"), 23.654, 16, 16),
     "rk3576": Chip(_arrays((32, 32, 4, 64), (32, 16, 2, 64), "int16", "float16"), 7.465, 16, 16),
@@ -108,3 +110,8 @@ def blocks(count: int, size: int) -> int:
 def rounded(count: int, size: int) -> int:
     """`count` rounded up to whole blocks of `size`."""
     return blocks(count, size) * size
+
+
+def filled(count: int, size: int) -> int:
+    """`count` in blocks of `size`, the last of which is padded where it is more than half full."""
+    return rounded(count, size) if count % size > size // 2 else count

@@ -10,7 +10,7 @@ import dataclasses
 import math
 
 from engine.cost.chips import INTEGER_WIDTH, WIDTHS, Chip, chip_of, rounded
-from engine.cost.convolution import Moved, moved, multiplier_cycles
+from engine.cost.convolution import Convolution, Moved, moved, multiplier_cycles
 from engine.cost.figures import FIGURES
 from engine.cost.placement import Place, on_several_cores, placed
 from engine.cost.work import LayerWork, Shape
@@ -66,6 +66,8 @@ def layer_cost(work: LayerWork, precision: str, writes: str, machine: Machine) -
     if where == "cpu":
         return _on_processor(found, macs, machine)
     cores = machine.cores if on_several_cores(work.layer.op, machine.target.name) else 1
+    if work.stages and precision in WIDTHS:
+        return _in_stages(work, precision, machine)
     npu = -(-_multiplying(work, precision, machine) // cores)
     memory = machine.memory_cycles(found.read + found.written)
     total = max(npu, memory)
@@ -104,6 +106,22 @@ def _moved(work: LayerWork, precision: str, writes: str, machine: Machine) -> Mo
     read = sum(feature_bytes(shape, precision if floats else "", chip) for shape, floats in shapes)
     written = sum(feature_bytes(shape, writes, chip) for shape in work.out_shapes)
     return Moved(read * batch + constants, written * batch, constants)
+
+
+def _in_stages(work: LayerWork, precision: str, machine: Machine) -> Cost:
+    """The cost of convolutions one after the other."""
+    batch = machine.batch
+    costs = [_stage(dataclasses.replace(one, batch=one.batch * batch), precision, machine) for one in work.stages]
+    npu, memory, read, written = (sum(numbers) for numbers in zip(*(cost[:4] for cost in costs), strict=True))
+    total = sum(max(cost[0], cost[1]) for cost in costs)
+    bound = "compute" if npu >= memory else "memory"
+    return Cost(npu, memory, total, read, written, 0, bound, HIGH if batch == 1 else MEDIUM)
+
+
+def _stage(convolution: Convolution, precision: str, machine: Machine) -> tuple[int, int, int, int]:
+    found = moved(convolution, precision, machine.chip)
+    memory = machine.memory_cycles(found.read + found.written)
+    return multiplier_cycles(convolution, precision, machine.chip), memory, found.read, found.written
 
 
 def _multiplying(work: LayerWork, precision: str, machine: Machine) -> int:

@@ -1,21 +1,20 @@
 """What tensors and constants take in a chip's memory, by their numbers alone, and from when to when tensors are there.
 
-The rules are those that give the totals which RKNN-Toolkit2 2.5.0 prints for real networks, with the blocks of
-`engine.cost.chips`. Ao are the channels of output that the multipliers take at once.
+The rules are those of the tables of tensors that RKNN-Toolkit2 2.5.0 prints for three real networks, a classifier, a
+text detector and a face detector, on rk3566, rk3588 and rv1106, with the blocks of `engine.cost.chips`. Ai and Ao are
+the channels of input and output that the multipliers take at once, C2 the chip's block of channels.
 
 - A feature map (four dimensions) lies in blocks of channels. What a convolution writes is padded to Ao, what one with a
-  kernel a channel writes to 2 Ao, as in the toolkit's tables of bytes written; what others write to the chip's block.
-- A convolution's weights lie in blocks of 32 input channels by 32 bytes of output channels; those of one with a kernel
-  a channel have channels padded to Ao. The bias takes 4 bytes a channel, in int8 on newer chips 8; channels are padded
-  to Ao.
+  kernel a channel writes to 2 Ao; what others write to C2. In float16 a HardSwish takes two times what it writes,
+  padded to Ao, beside that: the compiler keeps all three until they were read, here two go once they were written.
+- A convolution's weights have input channels padded to C2, and to Ai where the last block of Ai is more than half full;
+  a depthwise one's are padded to C2 and 2 Ao in that way, and take two bytes each on rv1103 and rv1106. Bias and scale
+  of a channel take 8 bytes in int8 (6 in depthwise ones of rv1103 and rv1106) and 4 in float16, for channels padded to
+  Ao, or 2 Ao for depthwise ones.
 - Everything begins at a multiple of 64 bytes.
 
-They were found with two networks, a classifier and a text detector of PaddleOCR. Weights are met to 0.3 % on rk3566 in
-int8 and on rk3588 in int8 and float16. Tensors that are forgotten after their last use and placed into the first gap in
-execution order take what the toolkit prints for the classifier, to 0.1 %: 106.6 KB on rk3566, 171 KB on rk3588. For the
-detector they do not: it depends on which layers the toolkit joins and how it orders them, which is not known.
-`demands` keeps inputs and outputs as a caller needs them, and a plan for that ends 7 % above and at the toolkit's
-figures for the classifier, 7 % (int8 on rk3566) and 12.5 % (float16 on rk3588) below them for the detector.
+The compiler frees a tensor after its last use and places each into the first gap, in execution order; its totals are
+met to 0.1 % so for the classifier in int8. The plan here packs tighter, and keeps the caller's inputs.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from engine.cost.chips import INTEGER_WIDTH, WIDTHS, Chip, MultiplierArray, rounded
+from engine.cost.chips import INTEGER_WIDTH, WIDTHS, Chip, MultiplierArray, filled, rounded
 from engine.cost.plan import ALIGNMENT, Demand
 
 CONVOLUTION, DEPTHWISE, INPUT, OTHER, DENSE = "convolution", "depthwise", "input", "other", "dense"
@@ -33,21 +32,21 @@ over positions, which runs as such; the caller; anything else. A dense tensor ha
 
 # An image of so few channels is read as it is, without padding.
 _IMAGE_CHANNELS = 4
-# Weights come in blocks of so many input channels by so many bytes of output channels, seen in int8 on rk3566 and in
-# int8 and float16 on rk3588. With 16 bytes, which rk3566 computes at once, the classifier's weights are 13 % short.
-_WEIGHT_INPUTS, _WEIGHT_BYTES = 32, 32
-# A factor and a term for each channel, 4 bytes each.
-_OPERAND_BYTES = 8
+# A factor or a term for each channel, at most 4 bytes each.
+_OPERAND_BYTES = 4
+_HARD_SWISH_COPIES = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kept:
     """How a tensor is kept: `precision` is 'int8', 'int16' or 'float16'; with any other, such as '' for integers that
-    are not quantized, numbers take 4 bytes and there is no padding. `kind` is what makes it, one of those above."""
+    are not quantized, numbers take 4 bytes and there is no padding. `kind` is what makes it, one of those above.
+    `hard_swish` is whether a HardSwish is fused to that."""
 
     shape: tuple[int, ...]
     precision: str
     kind: str = OTHER
+    hard_swish: bool = False
 
 
 def width(precision: str) -> int:
@@ -70,29 +69,37 @@ def tensor_bytes(shape: Sequence[int], precision: str, kind: str, chip: Chip) ->
     return rounded(batch * rounded(channels, block) * height * columns * size, ALIGNMENT)
 
 
-def weight_bytes(
-    outputs: int, inputs: int, kernel: int, precision: str, chip: Chip, *, groups: int = 1, bias: bool = True
-) -> int:
-    """Bytes of the constants of a convolution, or of a product with a matrix as one of 1x1.
+def weight_bytes(outputs: int, inputs: int, kernel: int, precision: str, chip: Chip, *, groups: int = 1) -> int:
+    """Bytes of the weights of a convolution, or of a product with a matrix as one of 1x1.
 
     `kernel` is the positions of its window, `inputs` and `outputs` are all channels. Groups are convolutions of their
     own or, where that takes less, one with zeros between them.
     """
-    array, size = _array(chip, precision), width(precision)
-    if groups > 1 and groups == inputs:
-        stored = rounded(rounded(outputs, array.outputs) * kernel * size, ALIGNMENT)
-    else:
-        parts = {1, groups}
-        stored = min(part * _dense_weights(outputs // part, inputs // part, kernel, size) for part in parts)
-    if bias:
-        stored += rounded(rounded(outputs, array.outputs) * _bias_bytes(precision, chip), ALIGNMENT)
-    return stored
+    array, size, block = _array(chip, precision), width(precision), chip.channel_block(precision)
+    if _is_depthwise(inputs, groups):
+        channels = filled(rounded(outputs, block), 2 * array.outputs)
+        return rounded(channels * kernel * size * chip.depthwise_weight_copies, ALIGNMENT)
+
+    def dense(outputs: int, inputs: int) -> int:
+        # The first convolution of an image has blocks of its own.
+        image = inputs <= _IMAGE_CHANNELS and kernel > 1
+        channels = rounded(inputs, chip.first_weight_bytes // size if image else block)
+        return rounded(outputs * kernel * filled(channels, array.inputs) * size, ALIGNMENT)
+
+    return min(part * dense(outputs // part, inputs // part) for part in {1, groups})
 
 
-def operand_bytes(channels: int, precision: str, chip: Chip) -> int:
-    """Bytes of a constant that a feature map of `channels` channels is multiplied with, or that is added to it: one
-    number a channel, or one for all, which is repeated."""
-    return rounded(rounded(channels, _array(chip, precision).outputs) * _OPERAND_BYTES, ALIGNMENT)
+def bias_bytes(outputs: int, inputs: int, precision: str, chip: Chip, *, groups: int = 1) -> int:
+    """Bytes of the bias and scale of a convolution, which the compiler gives to each."""
+    depthwise = _is_depthwise(inputs, groups)
+    channels = rounded(outputs, _array(chip, precision).outputs * (2 if depthwise else 1))
+    return rounded(channels * chip.bias_bytes(precision, depthwise=depthwise), ALIGNMENT)
+
+
+def operand_bytes(numbers: int) -> int:
+    """Bytes of a constant that a feature map is multiplied with, or that is added to it: one number a channel, or one
+    for all."""
+    return rounded(numbers * _OPERAND_BYTES, ALIGNMENT)
 
 
 def constant_bytes(count: int, precision: str) -> int:
@@ -142,6 +149,9 @@ def demands(
     for name, (first, last) in times.items():
         how = kept[name]
         found.append(Demand(name, tensor_bytes(how.shape, how.precision, how.kind, chip), first, last))
+        if how.hard_swish and how.precision == "float16":
+            copy = tensor_bytes(how.shape, how.precision, CONVOLUTION, chip)
+            found.append(Demand(f"{name} (while it is computed)", _HARD_SWISH_COPIES * copy, first, first))
     for name in outputs:
         if name in times and len(kept[name].shape) == 4 and kept[name].kind not in (INPUT, DENSE):
             size = tensor_bytes(kept[name].shape, kept[name].precision, DENSE, chip)
@@ -154,14 +164,8 @@ def given_out(name: str) -> str:
     return f"{name} (given out)"
 
 
-def _dense_weights(outputs: int, inputs: int, kernel: int, size: int) -> int:
-    padded = rounded(outputs, _WEIGHT_BYTES // size) * rounded(inputs, _WEIGHT_INPUTS)
-    return rounded(padded * kernel * size, ALIGNMENT)
-
-
-def _bias_bytes(precision: str, chip: Chip) -> int:
-    # Chips whose blocks of channels have 16 bytes keep a scale beside the bias; seen on rk3588 alone.
-    return 4 if precision == "float16" or chip.channel_bytes < 16 else 8
+def _is_depthwise(inputs: int, groups: int) -> bool:
+    return groups > 1 and groups == inputs
 
 
 def _array(chip: Chip, precision: str) -> MultiplierArray:

@@ -14,6 +14,7 @@ from engine.cost.memory import (
     INPUT,
     OTHER,
     Kept,
+    bias_bytes,
     constant_bytes,
     demands,
     operand_bytes,
@@ -41,37 +42,39 @@ class ModelMemory:
             name: ((shapes[name][0] * batch, *shapes[name][1:]) if shapes[name] else (), kind)
             for name, kind in kinds.items()
         }
+        self._hard_swish = {
+            name
+            for it in work
+            if it.convolution is not None and it.layer.op.endswith("HardSwish")
+            for name in it.writes
+        }
         self.weights = functools.cache(self._weights_of)
 
     def demands(self, stored: Mapping[str, str]) -> tuple[Demand, ...]:
         """What each tensor needs, from when to when; `stored` is the precision of every tensor, '' for integers."""
-        kept = {name: Kept(shape, stored[name], kind) for name, (shape, kind) in self._tensors.items()}
+        kept = {
+            name: Kept(shape, stored[name], kind, name in self._hard_swish)
+            for name, (shape, kind) in self._tensors.items()
+        }
         return demands(self._steps, kept, self._inputs, self._outputs, self._chip)
 
     def _weights_of(self, index: int, precision: str) -> int:
         """Bytes of the constants of a layer that computes in `precision`."""
         it = self._work[index]
-        found = 0
-        convolution = it.convolution
-        if convolution is not None and convolution.weighed:
-            found += weight_bytes(
-                convolution.outputs, convolution.inputs, convolution.kernel, precision, self._chip,
-                groups=convolution.groups, bias=convolution.bias,
-            )  # fmt: skip
+        weighed = it.stages or ((it.convolution,) if it.convolution is not None and it.convolution.weighed else ())
+        found = sum(
+            weight_bytes(one.outputs, one.inputs, one.kernel, precision, self._chip, groups=one.groups)
+            + bias_bytes(one.outputs, one.inputs, precision, self._chip, groups=one.groups)
+            for one in weighed
+        )
         if it.constants:
             shape = it.out_shapes[0] if it.out_shapes else ()
             on_features = it.kind == "elementwise" and len(shape) == 4 and it.constants <= shape[1]
-            found += (
-                operand_bytes(shape[1], precision, self._chip)
-                if on_features
-                else constant_bytes(it.constants, precision)
-            )
+            found += operand_bytes(it.constants) if on_features else constant_bytes(it.constants, precision)
         return found
 
 
 def _kind(it: LayerWork) -> str:
     if it.convolution is not None and it.convolution.weighed:
         return DEPTHWISE if it.convolution.depthwise else CONVOLUTION
-    # A mean over positions runs as a convolution with one kernel a channel.
-    mean = it.main.op_type == "GlobalAveragePool" or (it.main.op_type == "ReduceMean" and it.facts.axes == (2, 3))
-    return DEPTHWISE if mean else OTHER
+    return DEPTHWISE if it.stages else OTHER

@@ -13,7 +13,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from engine.cost.convolution import Convolution
+from engine.cost.convolution import Convolution, mean_over_positions
 from engine.cost.node_facts import facts_of
 from engine.cost.placement import NO_FACTS, Facts
 from engine.graph.layers import CONVOLUTIONS, FLOATS, Layer
@@ -46,10 +46,11 @@ class LayerWork:
     """One layer's work.
 
     `main` is the node that it is about, and `kind` what that does. `convolution` is there for convolutions and
-    products. `reads` and `writes` are names of tensors. `in_shapes` has the activations, then weights and biases of the
-    main node, then what else the layer reads; `read_shapes` those of `reads`, and whether they hold floats. `window`
-    are the positions of a pool's window, or those that a reduction takes together. `constants` counts the numbers of
-    constants other than the convolution's own. `facts` decide whether the NPU or the processor runs it.
+    products, `stages` for what becomes several of them, one after the other. `reads` and `writes` are names of tensors.
+    `in_shapes` has the activations, then weights and biases of the main node, then what else the layer reads;
+    `read_shapes` those of `reads`, and whether they hold floats. `window` are the positions of a pool's window, or
+    those that a reduction takes together. `constants` counts the numbers of constants other than the convolution's own.
+    `facts` decide whether the NPU or the processor runs it.
     """
 
     layer: Layer
@@ -61,6 +62,7 @@ class LayerWork:
     out_shapes: tuple[Shape, ...]
     read_shapes: tuple[tuple[Shape, bool], ...]
     convolution: Convolution | None = None
+    stages: tuple[Convolution, ...] = ()
     window: int = 1
     constants: int = 0
     macs: int = 0
@@ -89,6 +91,7 @@ def work_of(layer: Layer, shapes: dict[str, Shape], integers: Collection[str]) -
         out_shapes,
         tuple((shapes[name], name not in integers) for name in layer.inputs),
         convolution,
+        _stages(main, layer, shapes),
         _window(main, kind, shapes),
         _constants(layer, main if convolution is not None else None),
         macs,
@@ -127,19 +130,30 @@ def _convolution(node: ir.Node, layer: Layer, shapes: dict[str, Shape]) -> Convo
         return None
     bias = len(node.inputs) > 2 and node.inputs[2] is not None
     added = any(other.op_type == "Add" for other in layer.nodes)
-    weighed = constant(node.inputs[1]) is not None
+    weighed, given_out = constant(node.inputs[1]) is not None, layer.last.outputs[0].is_graph_output()
     if node.op_type in ("Gemm", "MatMul"):
         axis = output_channel_axis(node)
         outputs = out[-1] if axis is None else weight[axis]
         inputs = source[0] if node.op_type == "Gemm" and attribute(node, "transA", 0) else source[-1]
         rows = out[-2] if len(out) > 1 else 1
         batch = math.prod(out) // (rows * outputs)
-        return Convolution(batch, inputs, outputs, rows, rows, 1, 1, bias, added, weighed)
+        return Convolution(batch, inputs, outputs, rows, rows, 1, 1, bias, added, weighed, given_out)
     groups = int(attribute(node, "group", 1))
     return Convolution(
         source[0], source[1], out[1], math.prod(source[2:]), math.prod(out[2:]), math.prod(weight[2:]),
-        groups, bias, added, weighed,
+        groups, bias, added, weighed, given_out,
     )  # fmt: skip
+
+
+def _stages(node: ir.Node, layer: Layer, shapes: dict[str, Shape]) -> tuple[Convolution, ...]:
+    """The convolutions that a mean over height and width becomes; none for all else."""
+    mean = node.op_type == "GlobalAveragePool" or (
+        node.op_type == "ReduceMean" and sorted(facts_of(node, shapes).axes) == [2, 3]
+    )
+    source = _shape(node.inputs[0], shapes) if mean else ()
+    if len(source) != 4:
+        return ()
+    return mean_over_positions(source[0], source[1], source[2:], layer.last.outputs[0].is_graph_output())
 
 
 def _in_shapes(main: ir.Node, layer: Layer, shapes: dict[str, Shape]) -> tuple[Shape, ...]:

@@ -63,6 +63,8 @@ def lines() -> list[Line]:
                 inputs if depthwise else 2 if part else 1,
                 not added,
                 added,
+                # Each generated convolution gives its output, but for the parts that one was cut into.
+                given_out=not part,
             )
             cycles = (int(row[f"cycles_{key}"]) for key in ("npu", "ddr", "total"))
             found.append(Line(row["target"], row["precision"], convolution, part, *cycles, int(row["read_kb"])))
