@@ -211,13 +211,24 @@ def time_by_operator(layers: Sequence[LayerSummary], values: Values) -> Chart:
 def time_by_target(known: Mapping[str, CostTotals | EngineError], target: str) -> Chart:
     """What the model as it is would take on each target, the longest time first; `target` is the one in use."""
     title = "time by target"
-    header = ("target", "milliseconds", "latency_ms", "fps", "weight_bytes", "internal_bytes", "memory", "state")
+    header = (
+        "target",
+        "milliseconds",
+        "latency_ms",
+        "fps",
+        "weight_bytes",
+        "internal_bytes",
+        "memory",
+        "state",
+        "source",
+    )
     rows = tuple(
         (
             *(name, found.time_us / 1000, found.latency_us / 1000, found.fps),
             *(found.weight_bytes, found.internal_bytes),
             short(found.weight_bytes + found.internal_bytes, "bytes"),
             "in use" if name == target else "",
+            "estimated",
         )
         for name, found in known.items()
         if isinstance(found, CostTotals) and math.isfinite(found.time_us)

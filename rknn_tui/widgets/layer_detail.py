@@ -196,7 +196,7 @@ def _table_of_alternatives(it: _Subject) -> list[Line]:
             figures = f"{digits(one.quality.cosine) or 'nan':>8}{one.quality.snr:>8.1f}"
         word = f" {it.symbols.marker if one is now else ' '}{one.precision or 'default':<12}"
         if it.times:
-            figures += f"{short(it.times[one.precision]) if one.precision in it.times else '':>8}"
+            figures += f"{_digits(it.times[one.precision]) if one.precision in it.times else '':>8}"
         figures += _more(one.extra, 8 if it.times else 10)
         lines.append([(word, _role(one.precision)), (figures, "text")])
     return lines
@@ -293,11 +293,13 @@ def _parts(it: _Subject) -> list[Chunk]:
 def _cost_words(values: LayerValues) -> list[Chunk]:
     """What bounds the time, which no column tells, and then time and memory, and whether they were measured."""
     chunks: list[Chunk] = [[(_BOUNDS.get(values.bound, values.bound), "muted")]] if values.bound else []
-    known = ((values.milliseconds, "ms", "~" if values.expected else ""), (values.bytes, "bytes", ""))
     source = "estimated" if values.estimated else "measured"
-    for number, unit, before in known:
-        if not math.isnan(number):
-            chunks.append([(f"{before}{short(number, unit)}", "text"), (f" {source}", "muted")])
+    if not math.isnan(values.milliseconds):
+        chunks.append(
+            [(f"{'~' if values.expected else ''}{_time(values.milliseconds)}", "text"), (f" {source}", "muted")]
+        )
+    if not math.isnan(values.bytes):
+        chunks.append([(short(values.bytes, "bytes"), "text"), (f" {source}", "muted")])
     return chunks
 
 
@@ -306,7 +308,7 @@ def _costs(it: _Subject) -> list[Chunk]:
     values = it.values
     chunk: Chunk = [("estimated" if values.estimated else "measured", "muted")]
     if not math.isnan(values.milliseconds):
-        chunk.append((f" {'~' if values.expected else ''}{short(values.milliseconds, 'ms')}", "text"))
+        chunk.append((f" {'~' if values.expected else ''}{_time(values.milliseconds)}", "text"))
         if values.bound:
             chunk.append((f" {_BOUNDS.get(values.bound, values.bound)}", "muted"))
     if not math.isnan(values.bytes):
@@ -348,7 +350,7 @@ def _times(it: _Subject) -> list[Chunk]:
     """What each precision would take, where no more is known of them."""
     now = it.values.precision.rpartition("+")[2]
     chunks: list[Chunk] = [
-        [(f"{it.symbols.marker if name == now else ''}{name}", _role(name)), (f" {short(time, 'ms')}", "text")]
+        [(f"{it.symbols.marker if name == now else ''}{name}", _role(name)), (f" {milliseconds(time)} ms", "text")]
         for name, time in it.times.items()
     ]
     return [[("time with ", "muted"), *chunks[0]], *chunks[1:]] if chunks else []
@@ -443,6 +445,16 @@ def _sources(it: _Subject) -> list[Chunk]:
 def _wrapped_sources(it: _Subject, width: int) -> list[str]:
     text = ", ".join(drawable(name, it.symbols) for name in it.layer.sources)
     return wrap(f"from {text}", width) if text else []
+
+
+def _time(value: float) -> str:
+    """Milliseconds in words; microseconds where they are few."""
+    return short(value * 1000, "us") if 0 < value < 0.001 else short(value, "ms")
+
+
+def _digits(value: float) -> str:
+    """Milliseconds in at most 7 cells, with up to four decimals."""
+    return next((text for d in (4, 3, 2, 1) if len(text := f"{value:.{d}f}") <= 6), f"{value:.3g}")
 
 
 def _more(extra: float, cells: int) -> str:

@@ -217,6 +217,9 @@ def test_parts_of_a_join_are_judged_alone() -> None:
 def test_time_and_memory_say_where_they_come_from() -> None:
     values = dataclasses.replace(VALUES, milliseconds=0.059, bytes=1e5, bound="memory")
     assert "estimated 0.059 ms memory-bound 100 kB" in text(80, 40, values=values)
+    short = dataclasses.replace(values, milliseconds=0.00041)
+    assert "estimated 0.41 us memory-bound" in text(80, 40, values=short)
+    assert all(" 0.0004 " in line or "0.0004" not in line for line in text(48, 30, times={"int8": 4e-4}).splitlines())
     expected = dataclasses.replace(values, expected=True, bound="cpu")
     assert "~0.059 ms on the CPU" in text(80, 40, values=expected)
     assert "measured 0.059 ms" in text(80, 40, values=LayerValues(milliseconds=0.059, estimated=False))
@@ -231,7 +234,7 @@ def test_the_time_in_each_precision_stands_beside_what_it_gives() -> None:
     assert "cosine, ms with int8 0.97120 0.050  int16 0.99800 0.100  ▶float16 0.99990 0.125" in text(90, 5, times=TIMES)
     lines = text(48, 30, times=TIMES).splitlines()
     assert any(line.split() == ["outputs", "with", "cosine", "SNR", "dB", "~ms", "in", "all"] for line in lines)
-    assert any(line.split() == ["▶float16", "0.99990", "40.0", "0.125", "+1.2", "%"] for line in lines)
+    assert any(line.split() == ["▶float16", "0.99990", "40.0", "0.1250", "+1.2", "%"] for line in lines)
     unmeasured = tuple(dataclasses.replace(one, quality=None) for one in FACTS.alternatives)
     shown = text(80, 5, times=TIMES, facts=dataclasses.replace(FACTS, alternatives=unmeasured))
     assert "time with int8 0.050 ms  int16 0.100 ms +0.4 %  ▶float16 0.125 ms +1.2 %" in shown
@@ -247,10 +250,10 @@ def test_nothing_is_told_of_the_time_on_a_target_that_was_not_built_for() -> Non
 def test_before_a_build_the_times_are_all_that_is_known_of_precisions() -> None:
     plain = dataclasses.replace(ADD, precision="")
     known: dict[str, Any] = {"layer": plain, "values": LayerValues("int8", milliseconds=0.05), "facts": None}
-    assert " time with ▶int8 0.05 ms  int16 0.1 ms  float16 0.125 ms" in text(80, 5, times=TIMES, **known)
+    assert " time with ▶int8 0.050 ms  int16 0.100 ms  float16 0.125 ms" in text(80, 5, times=TIMES, **known)
     lines = text(48, 30, times=TIMES, **known).splitlines()
     assert any(line.split() == ["precision", "~ms"] for line in lines)
-    assert any(line.split() == ["float16", "0.125"] for line in lines)
+    assert any(line.split() == ["float16", "0.1250"] for line in lines)
 
 
 def test_what_is_cut_has_a_sign_and_is_the_least_important() -> None:
