@@ -18,8 +18,9 @@ from engine.cost.convolution import Convolution, moved, multiplier_cycles
 from engine.targets import TARGETS
 
 TABLE = Path(__file__).parents[2] / "data" / "convolution_cycles.csv"
-"""Lines of the tables that RKNN-Toolkit2 2.5.0 prints while it compiles generated models, without doubles: what it says
-of each convolution's cycles, and of the kilobytes that it reads."""
+"""Lines of the tables that RKNN-Toolkit2 2.5.0 prints while it compiles models, without doubles: what it says of each
+convolution's cycles, and of the kilobytes that it reads. `part` is 'group' for one group of a generated convolution,
+'inner' for a convolution of three real models, whose output another layer reads."""
 
 
 class Line(NamedTuple):
@@ -49,7 +50,8 @@ def lines() -> list[Line]:
             (batch, inputs, *size), (_, _, *kernel), (_, outputs, *out) = (
                 [int(number) for number in row[key].split("x")] for key in ("input", "weight", "output")
             )
-            depthwise = row["weight"].startswith(f"1x{inputs}x") and inputs > 1
+            transposed = row["op"] == "ConvTranspose"
+            depthwise = row["weight"].startswith(f"1x{inputs}x") and inputs > 1 and not transposed
             # A group of a grouped convolution is a line of its own: it is judged as half of one with two.
             part = row["part"] == "group"
             added = row["op"] == "ConvAdd"
@@ -63,8 +65,7 @@ def lines() -> list[Line]:
                 inputs if depthwise else 2 if part else 1,
                 not added,
                 added,
-                # Each generated convolution gives its output, but for the parts that one was cut into.
-                given_out=not part,
+                given_out=not row["part"],
             )
             cycles = (int(row[f"cycles_{key}"]) for key in ("npu", "ddr", "total"))
             found.append(Line(row["target"], row["precision"], convolution, part, *cycles, int(row["read_kb"])))
