@@ -11,7 +11,7 @@ from engine.files.vendor.summary import BORDERS
 from engine.text_tables import counted, printable, shape_text, shortened, table
 
 _FAMILIES = {"full": "the full runtime", "mini": "the runtime of RV1103 and RV1106"}
-_MOST_NUMBERS = 8
+_MOST_SHOWN = 8
 
 
 def inspected(path: str) -> tuple[dict[str, Any], str] | None:
@@ -59,7 +59,7 @@ def vendor_text(model: VendorModel) -> str:
                         layer.op,
                         layer.precision or layer.dtype,
                         shape_text(layer.shape),
-                        ", ".join(map(shortened, layer.inputs)) or "-",
+                        _names(layer.inputs),
                     )
                     for layer in layers
                 ],
@@ -111,7 +111,7 @@ def _ports(model: VendorModel) -> str:
                 port.layout or "-",
                 _numbers(port.scale),
                 _numbers(port.zero_point),
-                f"{port.native_dtype} {shape_text(port.native)}" if port.native else "-",
+                f"{port.native_dtype} {shape_text(port.native[:_MOST_SHOWN])}" if port.native else "-",
             )
             for role, ports in (("input", model.inputs), ("output", model.outputs))
             for port in ports
@@ -128,7 +128,12 @@ def _normalization(model: VendorModel) -> str:
     return table(("input", "mean", "std", "channel order"), rows)
 
 
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(map(shortened, names[:_MOST_SHOWN]))
+    return (shown + ", …" if len(names) > _MOST_SHOWN else shown) or "-"
+
+
 def _numbers(values: Sequence[float]) -> str:
     """A few numbers; of more, the first ones."""
-    shown = ", ".join(f"{value:.6g}" for value in values[:_MOST_NUMBERS])
-    return (shown + ", …" if len(values) > _MOST_NUMBERS else shown) or "-"
+    shown = ", ".join(f"{value:.6g}" for value in values[:_MOST_SHOWN])
+    return (shown + ", …" if len(values) > _MOST_SHOWN else shown) or "-"

@@ -30,7 +30,7 @@ _ARRAYS = {
     "float": "<f4",
 }
 # The largest real models have some ten thousand operators.
-_MOST_TABLES = 1 << 17
+MOST_TABLES = 1 << 17
 
 Content = bytes | memoryview
 """What a file holds, or the part of it that is a FlatBuffer."""
@@ -59,8 +59,8 @@ class File:
     """The bytes of a file, and the tables that may be in it, by name. `where` is for messages.
 
     `error` is what is raised where the file is wrong, with `hint`. Lists may lie over each other, so that a small file
-    could stand for a huge content: `most_numbers` limits the numbers in all lists that are read, `most_text` the bytes
-    of all strings.
+    could stand for a huge content: `most_tables` limits the tables in all lists that are read, `most_numbers` the
+    numbers, `most_text` the bytes of all strings.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class File:
         *,
         error: type[EngineError] = ModelError,
         hint: str = "",
+        most_tables: int = MOST_TABLES,
         most_numbers: int | None = None,
         most_text: int | None = None,
     ) -> None:
@@ -79,7 +80,7 @@ class File:
         self.where = where
         self._error = error
         self._hint = hint
-        self._tables_left = _MOST_TABLES
+        self._most_tables = self._tables_left = most_tables
         self._numbers_left = most_numbers
         self._text_left = most_text
 
@@ -122,7 +123,7 @@ class File:
         """Raise `error` where lists of tables lead to more of them than any model has."""
         self._tables_left -= count
         if self._tables_left < 0:
-            raise self.error(f"has more than {_MOST_TABLES} parts")
+            raise self.error(f"has more than {self._most_tables} parts")
 
     def error(self, what: str) -> EngineError:
         """An error that names the file."""

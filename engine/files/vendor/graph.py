@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from engine.errors import FileError
@@ -17,6 +17,9 @@ _T = TypeVar("_T")
 
 _MOST_DIMENSIONS = 16
 _MOST_FAULTS = 20
+_MOST_PORTS = 1024
+# Of the names of all tensors that nodes read, which whoever shows a graph writes out.
+_MOST_TEXT_READ = 1 << 25
 # Six for each part that packed weights are split into.
 _MOST_NATIVE = 6 * 1024
 
@@ -88,9 +91,9 @@ def read_graph(table: Table, blobs: tuple[int, ...], faults: Faults) -> Graph:
                 known(value("outputs", ()), "a node"),
             )
         )
-    _check_order(nodes, faults)
-    inputs = known(faults.guarded("the inputs", lambda: table.inputs, nothing), "the inputs")
-    outputs = known(faults.guarded("the outputs", lambda: table.outputs, nothing), "the outputs")
+    nodes = _checked(nodes, tensors, faults)
+    inputs = known(faults.guarded("the inputs", lambda: table.inputs, nothing)[:_MOST_PORTS], "the inputs")
+    outputs = known(faults.guarded("the outputs", lambda: table.outputs, nothing)[:_MOST_PORTS], "the outputs")
     normalization = tuple(
         Normalization(
             _values(one, "mean and std", faults)("mean", ()),
@@ -105,12 +108,17 @@ def read_graph(table: Table, blobs: tuple[int, ...], faults: Faults) -> Graph:
     return Graph(tensors, tuple(nodes), inputs, outputs, normalization)
 
 
-def _check_order(nodes: list[VendorNode], faults: Faults) -> None:
-    """Note nodes that read what is made behind them, as in a graph that goes round."""
+def _checked(nodes: list[VendorNode], tensors: Sequence[VendorTensor], faults: Faults) -> list[VendorNode]:
+    """The nodes, none where they read more than can be shown; notes those that read what is made behind them, as in
+    a graph that goes round."""
+    if sum(len(tensors[place].name) for node in nodes for place in node.inputs) > _MOST_TEXT_READ:
+        faults.add("the nodes", "they read more than those of any model")
+        return []
     makers = {place: index for index, node in enumerate(nodes) for place in node.outputs}
     for index, node in enumerate(nodes):
         if any(makers.get(place, -1) >= index for place in node.inputs):
             faults.add("a node", "it reads what is made behind it")
+    return nodes
 
 
 def _values(table: Table, part: str, faults: Faults) -> Callable[[str, Any], Any]:

@@ -17,7 +17,8 @@ from engine.files.vendor.text_facts import from_json, literal
 from engine.flatbuffers import File, Table
 
 # Beyond what any model has; see engine.flatbuffers.File.
-_MOST_NUMBERS = 1 << 21
+_MOST_TABLES = 1 << 16
+_MOST_NUMBERS = 1 << 20
 _MOST_TEXT = 1 << 24
 _ALIGNMENT = 64
 """Each weight of a model begins at a multiple of so many bytes."""
@@ -99,6 +100,7 @@ def _with_compiled(known: VendorModel, sections: Sections, faults: Faults) -> Ve
         known.path,
         error=FileError,
         hint=HINT,
+        most_tables=_MOST_TABLES,
         most_numbers=_MOST_NUMBERS,
         most_text=_MOST_TEXT,
     )

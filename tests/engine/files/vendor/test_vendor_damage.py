@@ -6,6 +6,7 @@ import dataclasses
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,16 +87,20 @@ def test_a_container_that_is_cut_short_is_refused_wherever_it_is_cut(layout: str
             assert layout == "flatbuffer"
 
 
-@pytest.mark.parametrize("part", ["[i32]", "string", "[table]"])
+@pytest.mark.parametrize("part", ["[i32]", "string", "[table]", "edges"])
 def test_lists_that_lie_over_each_other_end_in_a_limit(part: str, worker: Worker, tmp_path: Path) -> None:
     """Many tensors that are one and the same: read one by one, 10,000 times what the file holds."""
     place, content = {
         "[i32]": (3, ("[i32]", [1] * 200_000)),
         "string": (5, ("string", "x" * 1_000_000)),
         "[table]": (3, ("[i32]", [1])),
+        "edges": (5, ("string", "x" * 1_000_000)),
     }[part]
     tensor = {place: content}
-    graph = {0: ("[table]", [tensor] * (200_000 if part == "[table]" else 10_000))}
+    count = {"[table]": 200_000, "edges": 2}.get(part, 10_000)
+    graph: dict[int, Any] = {0: ("[table]", [tensor] * count)}
+    if part == "edges":
+        graph[1] = "[table]", [{1: ("string", "Add"), 4: ("[i32]", [0, 0]), 5: ("[i32]", [1])}] * 10_000
     path = tmp_path / "m.rknn"
     path.write_bytes(container(flatbuffer({**full_slots(small()), 2: ("[table]", [graph])}), 6))
     outcome = worker.load_with(_LOADING, [path], {})
