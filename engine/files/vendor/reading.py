@@ -18,7 +18,7 @@ from engine.flatbuffers import File, Table
 
 # Beyond what any model has; see engine.flatbuffers.File.
 _MOST_TABLES = 1 << 16
-_MOST_NUMBERS = 1 << 20
+_MOST_NUMBERS = 1 << 19
 _MOST_TEXT = 1 << 24
 _ALIGNMENT = 64
 """Each weight of a model begins at a multiple of so many bytes."""
