@@ -29,9 +29,11 @@ from engine.cli_console import print_result
 from engine.config import Config
 from engine.cost.reports import memory_text, perf_text
 from engine.errors import ConfigError, EngineError, InputError, NotYetError, OrderError
+from engine.files import encryption
+from engine.files.keys import KeySource
 from engine.progress import Progress
 from engine.session import Session
-from engine.session_state import Array
+from engine.session_state import Array, path_from
 from engine.summaries import ModelSummary
 
 __all__ = [
@@ -156,10 +158,13 @@ class RKNN(LoadingCalls):
         return 0
 
     @toolkit_call(-1)
-    def load_rknn(self, path: str) -> int:
-        """Load a model that `export_rknn` wrote; unlike the toolkit, the simulator runs it. Returns 0 or -1."""
+    def load_rknn(self, path: str, *, key: KeySource | None = None) -> int:
+        """Load a model that `export_rknn` wrote; unlike the toolkit, the simulator runs it. Returns 0 or -1.
+
+        `key`: of an encrypted one, as for `export_encrypted_rknn_model`.
+        """
         session = Session(self._config)
-        summary = session.load_rknn(path)
+        summary = session.load_rknn(path, key=key)
         self._take(session, built=summary.built or "unknown")
         self._load_again, self._package = None, Path(path)
         return 0
@@ -332,10 +337,24 @@ class RKNN(LoadingCalls):
 
     @toolkit_call(-1)
     def export_encrypted_rknn_model(
-        self, input_model: str, output_model: str | None = None, crypt_level: int = 1
+        self,
+        input_model: str,
+        output_model: str | None = None,
+        crypt_level: int = 1,
+        *,
+        key: KeySource | None = None,
     ) -> int:
-        """Encrypt an exported model. Not in this version: returns -1."""
-        raise NotYetError("encryption is not supported by this version", where=str(input_model))
+        """Encrypt a .rknn, ours or the vendor's, by default as NAME.crypt.rknn beside it. Returns 0 or -1.
+
+        `crypt_level`, 1 to 3: what it costs to try a passphrase, and to open the file. `key`: a passphrase (str), a raw
+        key (32 bytes) or a key file (`pathlib.Path`); None takes RKNN_TUI_KEY or RKNN_TUI_KEY_FILE of the environment.
+        """
+        model = path_from(input_model, "input_model")
+        output = None if output_model is None else path_from(output_model, "output_model")
+        with stages("export_encrypted_rknn_model") as progress:
+            path = encryption.export_encrypted_rknn_model(model, output, crypt_level, key, progress=progress)
+        LOG.info("export_encrypted_rknn_model: wrote %s", path)
+        return 0
 
     def release(self) -> None:
         """Let go of the model and of the log file; every later call fails and says so. May be called twice."""

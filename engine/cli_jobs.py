@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from engine.cli_console import Console, screen_width
+from engine.cli_files import encrypted_facts
 from engine.cli_options import UsageError, job_options
 from engine.cli_sessions import (
     build_hybrid,
@@ -31,6 +32,8 @@ from engine.cli_text import accuracy_text, build_text, model_text, outputs_text,
 from engine.cli_tuning_text import recipes_text, sources_text
 from engine.cli_vendor import inspected
 from engine.errors import ConfigError, EngineError, InputError, ModelError
+from engine.files import encryption
+from engine.files.keys import find_key
 from engine.files.writing import replacing
 from engine.frontends import onnx_file
 from engine.frontends.recognition import kind_of
@@ -132,6 +135,9 @@ def inspect(arguments: argparse.Namespace, console: Console) -> int:
     vendors = None if cut else inspected(arguments.model)
     if vendors is not None:
         console.result(*vendors)
+        return 0
+    if encryption.is_encrypted(arguments.model) and find_key() is None:
+        console.result(*encrypted_facts(arguments.model))
         return 0
     session = Session(options.config)
     try:

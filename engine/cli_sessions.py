@@ -10,8 +10,10 @@ from pathlib import Path
 
 from engine.cli_console import Console
 from engine.cli_errors import in_options
+from engine.cli_keys import key_of_file
 from engine.cli_options import JobOptions, UsageError
 from engine.errors import FileError
+from engine.files import encryption
 from engine.quantization.dataset import Dataset
 from engine.quantization.preprocessing import input_specs
 from engine.session import Session
@@ -46,7 +48,8 @@ def load(session: Session, path: str, options: JobOptions, console: Console) -> 
     # Here already, since `inspect` prints what stands in the way of loading.
     with in_options(path):
         cuts = options.inputs, options.input_size_list, options.outputs
-        return session.load(path, *cuts, weights=options.weights, progress=console.progress())
+        key = key_of_file(path) if encryption.is_encrypted(path) else None
+        return session.load(path, *cuts, weights=options.weights, key=key, progress=console.progress())
 
 
 def build_model(session: Session, options: JobOptions, console: Console) -> BuildSummary:

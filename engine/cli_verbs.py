@@ -26,6 +26,8 @@ VERBS = {
     "replay": "do again what a journal of the app says",
     "inspect": "show a model's inputs, outputs and layers",
     "ops": "list the operators that each framework's models may have, and which chips run them",
+    "encrypt": "encrypt a package, or a file of the vendor's compiler, with a key of your own",
+    "decrypt": "make the plain file again of what `encrypt` wrote",
     "demo": "build, analyse, repair and score the bundled model",
 }
 
@@ -42,6 +44,8 @@ _USAGES = {
     "replay": "JOURNAL [--until N] [--folder DIR] [--dry-run] [options]",
     "inspect": "MODEL [options]",
     "ops": "[--framework NAME] [--target CHIP] [options]",
+    "encrypt": "MODEL.rknn [-o OUT] [--level N] [--key-file FILE] [options]",
+    "decrypt": "FILE [-o OUT] [--key-file FILE] [options]",
     "demo": "[--headless] [--worst N] [options]",
 }
 
@@ -96,6 +100,11 @@ _EXAMPLES = {
     "ops": """\
   {program} ops --framework tflite --target rk3566
   {program} ops --json""",
+    "encrypt": """\
+  {program} encrypt model.rknn
+  {program} encrypt model.rknn --level 3 --key-file ~/model.key -o delivery.rknn""",
+    "decrypt": """\
+  {program} decrypt model.crypt.rknn --key-file ~/model.key""",
     "demo": """\
   {program} demo --worst 5
   {program} demo --json""",
@@ -149,7 +158,7 @@ def verb_parser(verb: str, program: str) -> Parser:
 
 
 _WITHOUT_MODEL = ("demo", "replay", "ops")
-_WITHOUT_BUILD = ("demo", "replay", "set", "ops")
+_WITHOUT_BUILD = ("demo", "replay", "set", "ops", "encrypt", "decrypt")
 
 _WITH_HYBRID = "a model, a package, or the .model of hybrid quantization"
 _MODELS = {
@@ -159,6 +168,8 @@ _MODELS = {
     "tune": _WITH_HYBRID,
     "hybrid": "a model",
     "set": "the .model of hybrid quantization, or a package",
+    "encrypt": "a package, or a .rknn of the vendor's compiler",
+    "decrypt": "a file that `encrypt` wrote",
 }
 
 _ESTIMATE = """
@@ -166,7 +177,18 @@ _ESTIMATE = """
 An estimate, not a measurement, and made without samples: int8 unless --float16 or a cfg says otherwise. A package is
 taken as it was built, and a .model as its cfg says."""
 
+_KEY = """
+
+The key is a passphrase or 32 random bytes. It comes from --key-file (the file's first line, or its 32 bytes), from the
+environment (RKNN_TUI_KEY is a passphrase, RKNN_TUI_KEY_FILE names a file), or is asked for."""
+
 _MORE = {
+    "encrypt": f"""{_KEY} Without it
+nobody opens the file again.
+
+Protects the file where it is stored and on its way. Whoever loads the model needs the key, and has it in plain memory
+then, a board too. Files that the vendor's tool encrypted are another thing.""",
+    "decrypt": _KEY,
     "perf": _ESTIMATE,
     "memory": _ESTIMATE,
     "build": """
@@ -330,6 +352,27 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show the steps, and do nothing")
 
 
+def _encrypt_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--out", metavar="OUT", help="the result (default: NAME.crypt.rknn beside MODEL)")
+    parser.add_argument(
+        "--level",
+        type=int,
+        choices=(1, 2, 3),
+        default=1,
+        help="what it costs to try a passphrase, and to open the file: 32, 128 or 512 MB of memory (default 1)",
+    )
+    _key_arguments(parser)
+
+
+def _decrypt_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--out", metavar="OUT", help="the result (default: NAME.rknn beside FILE)")
+    _key_arguments(parser)
+
+
+def _key_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--key-file", metavar="FILE", help="where the key is; nobody else may read it")
+
+
 def _ops_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--framework", metavar="NAME", help="onnx, tflite, tensorflow, caffe, darknet or pytorch")
     parser.add_argument("--target", metavar="CHIP", help="only where this chip runs them (default: all chips)")
@@ -351,6 +394,8 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "set": _set_arguments,
     "replay": _replay_arguments,
     "ops": _ops_arguments,
+    "encrypt": _encrypt_arguments,
+    "decrypt": _decrypt_arguments,
     "demo": _demo_arguments,
 }
 

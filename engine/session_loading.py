@@ -11,7 +11,8 @@ import onnx_ir as ir
 from engine.builds import Loaded
 from engine.config import Config
 from engine.errors import ConfigError
-from engine.files import package
+from engine.files import encryption, package
+from engine.files.keys import KeySource
 from engine.frontends import onnx as onnx_frontend
 from engine.frontends.finishing import surprises_told
 from engine.frontends.recognition import Kind, find_weights, kind_of, model_beside
@@ -155,21 +156,22 @@ class LoadingSession(TuningSession):
         outputs: Names = None,
         *,
         weights: str | Path | None = None,
+        key: KeySource | None = None,
         progress: Progress | None = None,
     ) -> ModelSummary:
         """Read a model of any known kind, told by its content and name, or a package written by `export`.
 
         `weights` is the second file of Caffe and Darknet; None looks for it beside the first. Of a Caffe or Darknet
-        model either file may be named.
+        model either file may be named. `key` opens an encrypted package.
         """
         file = path_from(path, "model")
         kind = kind_of(file)
-        if kind == "rknn" or package.is_package(file):
+        if kind == "rknn" or package.is_package(file) or encryption.is_encrypted(file):
             if inputs or input_size_list or outputs:
                 raise ConfigError(
                     "a built package cannot be cut", where=str(path), hint="cut the source model and build it"
                 )
-            return self.load_rknn(file)
+            return self.load_rknn(file, key=key)
         cuts = inputs, input_size_list, outputs
         if kind in ("Caffe", "Darknet"):
             return self._load_of_two(kind, file, weights, *cuts, progress=progress)
@@ -182,9 +184,12 @@ class LoadingSession(TuningSession):
         readers = {"TensorFlow Lite": self.load_tflite, "TensorFlow": self.load_tensorflow}
         return readers.get(kind, self.load_onnx)(file, *cuts, progress=progress)
 
-    def load_rknn(self, path: str | Path) -> ModelSummary:
-        """Read a package that `export` wrote; it can be run and inspected, and analysed like a fresh build."""
-        stored = package.read(path_from(path, "path"))
+    def load_rknn(self, path: str | Path, *, key: KeySource | None = None) -> ModelSummary:
+        """Read a package that `export` wrote; it can be run and inspected, and analysed like a fresh build.
+
+        `key`: of an encrypted one; None takes that of the environment.
+        """
+        stored = package.read(path_from(path, "path"), key)
         self._take_stored(stored, str(path), "package")
         return self.summary()
 

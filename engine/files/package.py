@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.errors import FileError
-from engine.files import members, vendor
+from engine.files import encryption, members, vendor
+from engine.files.keys import KeySource, required_key
 from engine.files.stored import Stored, facts_of, members_of, stored_in
 from engine.files.stored_graph import graph_to_bytes
 from engine.files.writing import replacing
@@ -25,9 +26,14 @@ def write(path: str | Path, package: Stored) -> None:
         members.write(file, {"format": FORMAT, "version": VERSION, **facts_of(package)}, content)
 
 
-def read(path: str | Path) -> Stored:
-    """The package in `path`, every member checked against its sum. Raises FileError on anything else."""
-    _head(Path(path))
+def read(path: str | Path, key: KeySource | None = None) -> Stored:
+    """The package in `path`, every member checked against its sum. Raises FileError on anything else.
+
+    An encrypted one needs `key`, or one in the environment. Raises ConfigError without.
+    """
+    if _head(Path(path)).startswith(encryption.MAGIC):
+        with encryption.decrypted(path, required_key(key, str(path))) as plain:
+            return read(plain)
     if vendor.is_vendor_file(path):
         raise vendor.refusal(path)
     with members.opened(path, "package", FORMAT, VERSION) as package:
