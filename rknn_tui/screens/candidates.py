@@ -23,6 +23,8 @@ from rknn_tui.widgets.row_list import Cells, RowColumn
 if TYPE_CHECKING:
     from rknn_tui.app import Workshop
 
+_MILLISECONDS = 7
+"""Cells of an extra time."""
 BASE = -1
 """The index that stands for the model as it was before the search."""
 
@@ -101,7 +103,7 @@ class CandidatesScreen(RowScreen):
             )
         changes = ["the model as it was", *(changes_text(one) for one in report.candidates)]
         timed = report.time_us > 0
-        more = (RowColumn("est ms", 7, rank=3, right=True),) if timed else ()
+        more = (RowColumn("est ms", _MILLISECONDS, rank=3, right=True),) if timed else ()
         columns = (
             RowColumn("#", len(str(len(report.candidates))), right=True),
             RowColumn("", 1),
@@ -144,10 +146,9 @@ class CandidatesScreen(RowScreen):
         facts.append((f"cosine {digits(quality.cosine)}", "text"))
         facts.append((f"SNR {decibels(quality)} dB", "text"))
         if row:
-            more = more_milliseconds(report, row - 1)
-            facts.append(
-                (f"{counted(layers, 'layer')}, {cost:+.1%} time{f', {more} ms' if more else ''} (est)", "text")
-            )
+            facts.append((f"{counted(layers, 'layer')}, {cost:+.1%} time (est)", "text"))
+            if more := more_milliseconds(report, row - 1):
+                facts.append((f"{more} ms (est)", "text"))
         lines: list[Line] = [self.joined(facts, size.width)]
         if row and row - 1 == report.chosen:
             why = "the cheapest that fulfils the wish" if report.reached else "nearest to the wish, which none fulfils"
@@ -196,7 +197,8 @@ def more_milliseconds(report: TuneReport, index: int) -> str:
     if report.time_us <= 0:
         return ""
     time = report.time_us if index == BASE else report.candidates[index].time_us
-    return f"{(time - report.time_us) / 1000:+.3f}"
+    more = (time - report.time_us) / 1000
+    return next((text for d in (4, 3, 2, 1) if len(text := f"{more:+.{d}f}") <= _MILLISECONDS), f"{more:+.1e}")
 
 
 def decibels(quality: Quality) -> str:

@@ -82,9 +82,9 @@ async def test_the_extra_time_is_told_in_milliseconds_where_the_models_is_known(
     bench = Bench(dataclasses.replace(REPORT, candidates=found, time_us=2500.0))
     async with shown(lambda app: CandidatesScreen(app, bench)) as user:
         rows = user.text("rows").split("\n")
-        assert rows[3].split()[3:5] == ["+6.0%", "+0.150"]
+        assert rows[3].split()[3:5] == ["+6.0%", "+0.1500"]
         assert "est ms" in user.text("columns")
-        assert "+6.0% time, +0.150 ms (est)" in user.text("about")
+        assert "3 layers, +6.0% time (est)" in user.text("about")
 
 
 async def test_space_looks_at_a_candidate_and_the_screen_stays() -> None:
