@@ -36,7 +36,7 @@ def vendor_text(model: VendorModel) -> str:
         ("compiler", model.compiler_text),
         ("source", model.framework),
         ("custom string", model.custom_string),
-        ("shapes", model.shapes),
+        ("shapes", _shapes(model)),
         ("memory", _memory(model)),
         ("besides", _besides(model)),
     ]
@@ -74,6 +74,15 @@ def _container(model: VendorModel) -> str:
     if model.container == "flatbuffer":
         return "a flatbuffer without the container"
     return f"layout {model.revision}, {_FAMILIES.get(model.family, 'of an unknown family')}"
+
+
+def _shapes(model: VendorModel) -> str:
+    """Whether shapes may vary, and the first sets of input shapes that the file is for."""
+    if len(model.input_shapes) < 2:
+        return model.shapes
+    sets = [" ".join(map(shape_text, shapes[:_MOST_SHOWN])) for shapes in model.input_shapes[:_MOST_SHOWN]]
+    more = "; …" if len(model.input_shapes) > _MOST_SHOWN else ""
+    return f"{model.shapes}, {counted(len(model.input_shapes), 'set')}, the first shown here: {'; '.join(sets)}{more}"
 
 
 def _memory(model: VendorModel) -> str:

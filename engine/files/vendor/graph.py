@@ -108,6 +108,14 @@ def read_graph(table: Table, blobs: tuple[int, ...], faults: Faults) -> Graph:
     return Graph(tensors, tuple(nodes), inputs, outputs, normalization)
 
 
+def input_shapes(table: Table) -> tuple[tuple[int, ...], ...]:
+    """The shapes of a graph's inputs. Raises FileError where the file is wrong there."""
+    tensors = table.tensors
+    return tuple(
+        tensors[place].shape[:_MOST_DIMENSIONS] for place in table.inputs[:_MOST_PORTS] if 0 <= place < len(tensors)
+    )
+
+
 def _checked(nodes: list[VendorNode], tensors: Sequence[VendorTensor], faults: Faults) -> list[VendorNode]:
     """The nodes, none where they read more than can be shown; notes those that read what is made behind them, as in
     a graph that goes round."""

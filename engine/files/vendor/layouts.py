@@ -38,6 +38,7 @@ MINI = _tables(
 """Of files for RV1103 and RV1106."""
 
 DTYPES = {
+    0: "",
     1: "float32",
     2: "uint8",
     3: "int8",
@@ -52,6 +53,7 @@ DTYPES = {
     12: "uint32",
     13: "uint64",
     16: "bfloat16",
+    64: "int4",
 }
 KINDS = {
     0: "",

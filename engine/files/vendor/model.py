@@ -104,8 +104,10 @@ class VendorModel:
 
     `container` is 'container', or 'flatbuffer' for a bare one; `revision` the layout's (0 where there is no container);
     `family` 'full' (RK35xx), 'mini' (RV1103, RV1106) or 'unknown'. `engine` is the NPU's name, `compiler` the version
-    ('2.5.0'), `compiler_text` what the compiler calls itself. `normalization` has one entry for each input, or none.
-    `build_info` is what the compiler noted of the build. `partial` says what could not be read, empty where all was.
+    ('2.5.0'), `compiler_text` what the compiler calls itself. A file for several shapes holds a graph for each:
+    `input_shapes` are those of all inputs, by graph; all else is of the first. `normalization` has one entry for each
+    input, or none. `build_info` is what the compiler noted of the build. `partial` says what could not be read, empty
+    where all was.
     """
 
     path: str
@@ -120,6 +122,7 @@ class VendorModel:
     framework: str = ""
     custom_string: str = ""
     shapes: str = ""
+    input_shapes: tuple[tuple[tuple[int, ...], ...], ...] = ()
     inputs: tuple[VendorPort, ...] = ()
     outputs: tuple[VendorPort, ...] = ()
     normalization: tuple[Normalization, ...] = ()

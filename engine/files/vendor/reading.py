@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from engine.errors import FileError
 from engine.files.vendor import outline as outlines
 from engine.files.vendor.container import HINT, Sections, content_of, head_of, kind_of, sections_of, unreadable
-from engine.files.vendor.graph import Faults, Graph, read_graph
+from engine.files.vendor.graph import Faults, Graph, input_shapes, read_graph
 from engine.files.vendor.layouts import FULL, MINI
 from engine.files.vendor.model import CONSTANT, WEIGHT, VendorMemory, VendorModel, VendorPort
 from engine.files.vendor.text_facts import from_json, literal
@@ -108,7 +109,7 @@ def _with_compiled(known: VendorModel, sections: Sections, faults: Faults) -> Ve
     text = {
         name: _text(root, name, faults) for name in ("engine", "compiler", "target", "framework", "custom", "shapes")
     }
-    graph = _graph(root, faults)
+    graph, shapes = _graphs(root, faults)
     inputs, outputs = (_handed_over(_text(root, role, faults), role, faults) for role in ("inputs", "outputs"))
     return dataclasses.replace(
         known,
@@ -119,6 +120,7 @@ def _with_compiled(known: VendorModel, sections: Sections, faults: Faults) -> Ve
         framework=text["framework"],
         custom_string=text["custom"],
         shapes=text["shapes"],
+        input_shapes=shapes,
         inputs=_ports(graph, graph.inputs, inputs),
         outputs=_ports(graph, graph.outputs, outputs),
         normalization=graph.normalization,
@@ -150,14 +152,17 @@ def _build_info(text: str, faults: Faults) -> dict[str, Any]:
         return {}
 
 
-def _graph(root: Table, faults: Faults) -> Graph:
+def _graphs(root: Table, faults: Faults) -> tuple[Graph, tuple[tuple[tuple[int, ...], ...], ...]]:
+    """The first graph, and the inputs' shapes of all: a file for several shapes has a graph for each."""
     graphs: tuple[Table, ...] = faults.guarded("the graph", lambda: root.graphs, ())
     if not graphs:
         faults.add("the graph", "there is none")
-        return Graph()
-    if len(graphs) > 1:
-        faults.add("the graph", f"only the first of {len(graphs)} is shown")
-    return read_graph(graphs[0], _blobs(root, faults), faults)
+        return Graph(), ()
+    first = read_graph(graphs[0], _blobs(root, faults), faults)
+    shapes = [tuple(first.tensors[place].shape for place in first.inputs)]
+    for table in graphs[1:]:
+        shapes.append(faults.guarded("another graph", functools.partial(input_shapes, table), ()))
+    return first, tuple(shapes)
 
 
 def _blobs(root: Table, faults: Faults) -> tuple[int, ...]:

@@ -218,3 +218,11 @@ def test_inspect_refuses_a_kind_that_cannot_be_read(tmp_path: Path, capsys: pyte
     path.write_bytes(b"CYPTRKNN" + bytes(99))
     assert cli.main(["inspect", str(path)]) != 0
     assert "encrypted by the vendor's toolkit" in capsys.readouterr().err
+
+
+def test_inspect_tells_the_shapes_that_a_file_is_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "m.rknn"
+    shapes = (((1, 3, 8, 8),), ((1, 3, 16, 16),))
+    path.write_bytes(full(dataclasses.replace(small(), shapes="dynamic_shape", input_shapes=shapes)))
+    assert cli.main(["inspect", str(path)]) == 0
+    assert "dynamic_shape, 2 sets, the first shown here: 1x3x8x8; 1x3x16x16" in capsys.readouterr().out

@@ -123,7 +123,7 @@ def full_slots(model: VendorModel, revision: int = 6) -> dict[int, tuple[str, An
     slots: dict[int, tuple[str, Any]] = {
         0: ("i32", revision),
         1: ("string", model.engine),
-        2: ("[table]", [_graph(model, _full_tensors(model.tensors))]),
+        2: ("[table]", [_graph(model, _full_tensors(model.tensors)), *map(_graph_of, model.input_shapes[1:])]),
         3: ("string", repr(model.build_info)),
         4 if revision < 6 else 20: ("[table]", blobs),
         6: ("i32", _number(model.compiler)),
@@ -185,6 +185,11 @@ def _graph(model: VendorModel, tensors: list[Slots]) -> Slots:
             [{0: ("[f32]", one.mean), 1: ("[f32]", one.std), 2: ("[i32]", one.order)} for one in model.normalization],
         ),
     }
+
+
+def _graph_of(shapes: Sequence[Sequence[int]]) -> Slots:
+    """A graph for other shapes, which has nothing but inputs."""
+    return {0: ("[table]", [{4: ("[i32]", shape)} for shape in shapes]), 2: ("[i32]", range(len(shapes)))}
 
 
 def _numbers(tensor: VendorTensor) -> dict[int, tuple[str, Any]]:
