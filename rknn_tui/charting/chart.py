@@ -6,8 +6,13 @@ import dataclasses
 import math
 from typing import Literal
 
+from rknn_tui.symbols import drawable
+
 Cell = str | int | float
 Kind = Literal["lines", "steps", "bars", "points", "histogram"]
+
+_NAME_CHARACTERS = 40
+"""Of a name in a sentence, where the end tells most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,3 +64,9 @@ class Chart:
             return [""] * len(self.rows)
         place = self.header.index(column)
         return [str(row[place]) for row in self.rows]
+
+
+def short_name(name: str) -> str:
+    """A layer's or tensor's name as it stands in a sentence: where it is long, its end."""
+    name = drawable(name)
+    return name if len(name) <= _NAME_CHARACTERS else f"..{name[2 - _NAME_CHARACTERS :]}"

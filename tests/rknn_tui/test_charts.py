@@ -23,14 +23,11 @@ from rknn_tui.charting.blocks import gathered, row_of_columns, stacked
 from rknn_tui.charting.builders import (
     cosine_by_layer,
     error_sources,
-    memory_over_run,
     pareto,
     range_histogram,
-    time_by_layer,
-    time_by_operator,
-    time_by_target,
 )
 from rknn_tui.charting.chart import Chart, Mark
+from rknn_tui.charting.cost_charts import memory_over_run, time_by_layer, time_by_operator, time_by_target
 from rknn_tui.charting.drawing import as_text
 from rknn_tui.charting.exporting import as_csv, export
 from rknn_tui.graph.layer_values import LayerValues
@@ -515,7 +512,8 @@ def test_export_writes_text_and_csv_and_replaces_its_own(tmp_path: Path) -> None
 def test_plotext_is_loaded_with_the_first_plot() -> None:
     script = (
         "import sys, rknn_tui.screens.charts\n"
-        "from rknn_tui.charting.chart import Chart\nfrom rknn_tui.charting.drawing import as_text\n"
+        "from rknn_tui.charting.chart import Chart\n"
+        "from rknn_tui.charting.drawing import as_text\n"
         "from rknn_tui.symbols import UNICODE\n"
         "assert 'plotext' not in sys.modules\n"
         "as_text(Chart('a', 'a', 'lines', ('x', 'y'), ((0, 1.0),), x='x', ys=('y',)), 60, 16, UNICODE)\n"
