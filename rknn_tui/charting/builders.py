@@ -55,7 +55,7 @@ class ChartData(Protocol):
 CHARTS: Mapping[str, Callable[[ChartData, float], Chart]] = {
     "cosine": lambda data, limit: cosine_by_layer(data.layers, data.layer_values, limit=limit),
     "sources": lambda data, _: error_sources(data.source_map),
-    "time": lambda data, _: time_by_layer(data.layers, data.layer_values),
+    "time": lambda data, _: time_by_layer(data.layers, data.layer_values, data.cost_totals),
     "memory": lambda data, _: memory_over_run(data.layers, data.layer_values, data.cost_totals),
     "operators": lambda data, _: time_by_operator(data.layers, data.layer_values),
     "targets": lambda data, _: time_by_target(data.target_totals, data.target),

@@ -10,23 +10,27 @@ from engine.estimates import CostTotals
 from engine.summaries import LayerSummary
 from rknn_tui.charting.axes import short
 from rknn_tui.charting.chart import Cell, Chart, Kind, short_name
-from rknn_tui.graph.layer_values import NOTHING, LayerValues
+from rknn_tui.graph.layer_values import BOUNDS, NOTHING, LayerValues
 from rknn_tui.symbols import drawable
-
-_BOUNDS = {"compute": "compute-bound", "memory": "memory-bound", "cpu": "on the CPU"}
 
 Values = Mapping[str, LayerValues]
 
 
-def time_by_layer(layers: Sequence[LayerSummary], values: Values) -> Chart:
-    """The layers' times on the chip, the largest first; nothing where there is neither estimate nor measurement."""
+def time_by_layer(layers: Sequence[LayerSummary], values: Values, totals: CostTotals | None = None) -> Chart:
+    """The layers' times on the chip, the largest first; nothing where there is neither estimate nor measurement.
+
+    `totals` tell of what an inference takes beside its layers.
+    """
+    beside = ""
+    if totals is not None:
+        beside = f", with overhead {short(totals.latency_us / 1000, 'ms')}, {short(totals.fps)} a second"
     return _by_layer(
         "time",
         "time by layer",
         "bars",
         "ms",
         _known(layers, values, lambda value: value.milliseconds),
-        lambda total, largest: f"{short(total, 'ms')} in all; longest {largest}",
+        lambda total, largest: f"{short(total, 'ms')} in all{beside}; longest {largest}",
     )
 
 
@@ -72,7 +76,7 @@ def time_by_operator(layers: Sequence[LayerSummary], values: Values) -> Chart:
     for (_, bound), time in sums.items():
         bounds[bound] = bounds.get(bound, 0.0) + time
     told = [
-        f"{short(time / total if total else 0.0, 'share')} {_BOUNDS.get(bound, bound)}"
+        f"{short(time / total if total else 0.0, 'share')} {BOUNDS.get(bound, bound)}"
         for bound, time in sorted(bounds.items(), key=lambda item: -item[1])
         if bound and time
     ]

@@ -33,4 +33,7 @@ class LayerValues:
     bound: str = ""
 
 
+BOUNDS = {"compute": "compute-bound", "memory": "memory-bound", "cpu": "on the CPU"}
+"""What bounds a layer's time, in words."""
+
 NOTHING = LayerValues()

@@ -12,7 +12,7 @@ from engine.summaries import Alternative, ErrorPair, LayerError, LayerFacts, Lay
 from rknn_tui.charting.axes import short
 from rknn_tui.charting.blocks import row_of_columns
 from rknn_tui.graph.bars import digits, milliseconds
-from rknn_tui.graph.layer_values import NOTHING, LayerValues
+from rknn_tui.graph.layer_values import BOUNDS, NOTHING, LayerValues
 from rknn_tui.palette import ROLES
 from rknn_tui.pieces import Line, Piece, length
 from rknn_tui.symbols import Symbols, drawable, fit, wrap
@@ -23,7 +23,6 @@ _BRIEF = 72
 """Cells below which a strip leaves out what can be done without."""
 _SPARK = 16
 _NAME = 24
-_BOUNDS = {"compute": "compute-bound", "memory": "memory-bound", "cpu": "on the CPU"}
 _LINES_OF_WORDS = 4
 """Of a name or a sentence in a panel, whose other lines would not be seen below a long one."""
 
@@ -292,7 +291,7 @@ def _parts(it: _Subject) -> list[Chunk]:
 
 def _cost_words(values: LayerValues) -> list[Chunk]:
     """What bounds the time, which no column tells, and then time and memory, and whether they were measured."""
-    chunks: list[Chunk] = [[(_BOUNDS.get(values.bound, values.bound), "muted")]] if values.bound else []
+    chunks: list[Chunk] = [[(BOUNDS.get(values.bound, values.bound), "muted")]] if values.bound else []
     source = "estimated" if values.estimated else "measured"
     if not math.isnan(values.milliseconds):
         chunks.append(
@@ -310,7 +309,7 @@ def _costs(it: _Subject) -> list[Chunk]:
     if not math.isnan(values.milliseconds):
         chunk.append((f" {'~' if values.expected else ''}{_time(values.milliseconds)}", "text"))
         if values.bound:
-            chunk.append((f" {_BOUNDS.get(values.bound, values.bound)}", "muted"))
+            chunk.append((f" {BOUNDS.get(values.bound, values.bound)}", "muted"))
     if not math.isnan(values.bytes):
         chunk.append((f" {short(values.bytes, 'bytes')}", "text"))
     return [chunk] if len(chunk) > 1 else []

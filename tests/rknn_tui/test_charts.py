@@ -430,6 +430,10 @@ def test_targets_are_compared_by_time_and_memory_and_one_without_says_why() -> N
     assert "no estimate yet" in time_by_target({}, "rk3566").note
 
 
+def test_the_time_chart_tells_of_what_comes_on_top_of_the_layers() -> None:
+    assert " in all, with overhead 10 ms, 100 a second; longest" in time_by_layer(LAYERS, values(), totals(8.0)).note
+
+
 def test_the_memory_chart_tells_of_the_weights_beside() -> None:
     note = memory_over_run(LAYERS, values(), totals(1.0)).note
     assert note.endswith("; planned 500 kB, and 2 MB of weights")
