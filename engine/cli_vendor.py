@@ -48,7 +48,9 @@ def vendor_text(model: VendorModel) -> str:
     layers = model.summary().layers
     if layers:
         on_cpu = sum(node.target == "cpu" and node.op not in BORDERS for node in model.nodes)
-        lines += ["", f"{counted(len(model.nodes), 'node')}, {on_cpu} on the CPU"]
+        shared = sum(node.cores > 1 for node in model.nodes)
+        cores = f", {shared} shared by {max(node.cores for node in model.nodes)} cores" if shared else ""
+        lines += ["", f"{counted(len(model.nodes), 'node')}, {on_cpu} on the CPU{cores}"]
         lines.append(
             table(
                 ("#", "layer", "op", "precision", "shape", "reads"),

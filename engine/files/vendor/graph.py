@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from engine.errors import FileError
-from engine.files.vendor.layouts import DTYPES, KINDS, LAYOUTS, NPU
+from engine.files.vendor.layouts import CORES, DTYPES, KINDS, LAYOUTS, NPU
 from engine.files.vendor.model import Normalization, VendorNode, VendorTensor
 from engine.flatbuffers import Table
 
@@ -89,6 +89,7 @@ def read_graph(table: Table, blobs: tuple[int, ...], faults: Faults) -> Graph:
                 "npu" if value("target", 0) == NPU else "cpu",
                 known(value("inputs", ()), "a node"),
                 known(value("outputs", ()), "a node"),
+                _cores(value("tasks", ())),
             )
         )
     nodes = _checked(nodes, tensors, faults)
@@ -106,6 +107,11 @@ def read_graph(table: Table, blobs: tuple[int, ...], faults: Faults) -> Graph:
         faults.add("mean and std", f"{len(normalization)} for {len(inputs)} inputs")
         normalization = ()
     return Graph(tensors, tuple(nodes), inputs, outputs, normalization)
+
+
+def _cores(tasks: Sequence[int]) -> int:
+    """How many cores have a task of the node when the runtime may use all."""
+    return max((sum(one > 0 for one in tasks[start:end]) for start, end in CORES.get(len(tasks), ())), default=1) or 1
 
 
 def input_shapes(table: Table) -> tuple[tuple[int, ...], ...]:

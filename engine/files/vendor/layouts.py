@@ -22,7 +22,7 @@ FULL = _tables(
     Normalization=_NORMALIZATION,
     Tensor="dtype byte, layout byte, kind byte, native [int], shape [int], name string, -, -, minimum [float],"
     "maximum [float], scale [float], zero_point [int], bytes uint, offset uint, -, -, -, -, blob uint",
-    Node=_NODE,
+    Node=_NODE + ", -, -, -, -, tasks [int]",
 )
 """Of files for RK35xx."""
 
@@ -69,5 +69,7 @@ KINDS = {
     10: "tasks",
 }
 LAYOUTS = {0: "plain", 64: "NC1HWC2", 65: "packed weight"}
+CORES = {1: ((0, 1),), 3: ((0, 1), (1, 3)), 6: ((0, 1), (1, 3), (3, 6))}
+"""Where a node's task counts lie, by how many there are: of each core when the node runs on one, on two, on three."""
 NPU = 2
 """A node's target; without one it runs on the CPU."""

@@ -42,13 +42,15 @@ class VendorTensor:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VendorNode:
-    """A step of the compiled graph. `target` is 'npu' or 'cpu'; `inputs` and `outputs` are indices of tensors."""
+    """A step of the compiled graph. `target` is 'npu' or 'cpu'; `inputs` and `outputs` are indices of tensors; `cores`
+    is how many cores of the NPU share it when the runtime may use all."""
 
     op: str
     name: str
     target: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    cores: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -244,6 +244,12 @@ def test_twins_differ_in_the_target_only(builds: Builds) -> None:
         assert dataclasses.replace(second, path=first.path, target=one, file_bytes=first.file_bytes) == first
 
 
+def test_cores_share_what_can_be_shared(builds: Builds) -> None:
+    for target, most in (("rk3588", 3), ("rk3576", 2), ("rk3566", 1), ("rv1106", 1)):
+        cores = {node.op: node.cores for node in builds.read(target, "int8").nodes}
+        assert (cores["ConvRelu"], cores["Tanh"], cores["InputOperator"]) == (most, 1, 1)
+
+
 def test_a_float16_model_has_no_scales(builds: Builds) -> None:
     for target in FULL:
         model = builds.read(target, "float16")

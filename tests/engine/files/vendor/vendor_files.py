@@ -172,6 +172,7 @@ def _graph(model: VendorModel, tensors: list[Slots]) -> Slots:
             **({3: ("i8", 2)} if node.target == "npu" else {}),
             4: ("[i32]", node.inputs),
             5: ("[i32]", node.outputs),
+            **({10: ("[i32]", _tasks(node.cores))} if model.family == "full" else {}),
         }
         for node in model.nodes
     ]
@@ -185,6 +186,11 @@ def _graph(model: VendorModel, tensors: list[Slots]) -> Slots:
             [{0: ("[f32]", one.mean), 1: ("[f32]", one.std), 2: ("[i32]", one.order)} for one in model.normalization],
         ),
     }
+
+
+def _tasks(cores: int) -> list[int]:
+    """Task counts of each core where one, two or three cores run a node that `cores` share."""
+    return [count for most in (1, 2, 3) for count in [1] * min(cores, most) + [0] * (most - min(cores, most))]
 
 
 def _graph_of(shapes: Sequence[Sequence[int]]) -> Slots:

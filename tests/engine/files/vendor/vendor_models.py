@@ -47,7 +47,7 @@ def small() -> VendorModel:
     )
     nodes = (
         VendorNode("InputOperator", "InputOperator:x", "cpu", (), (1,)),
-        VendorNode("ConvRelu", "Conv:conv_a", "npu", (1, 2, 3), (4,)),
+        VendorNode("ConvRelu", "Conv:conv_a", "npu", (1, 2, 3), (4,), 3),
         VendorNode("Softmax", "Softmax:soft", "cpu", (4,), (5,)),
         VendorNode("Add", "Add:sum", "npu", (4, 5), (6,)),
         VendorNode("OutputOperator", "OutputOperator:y", "cpu", (6,), ()),
@@ -92,6 +92,7 @@ def as_mini(model: VendorModel) -> VendorModel:
         shapes="",
         input_shapes=model.input_shapes[:1],
         tensors=tensors,
+        nodes=tuple(dataclasses.replace(node, cores=1) for node in model.nodes),
         inputs=ports(model.inputs),
         outputs=ports(model.outputs),
     )
@@ -162,7 +163,9 @@ def models(draw: st.DrawFn) -> VendorModel:
     found = (DUMMY, *(dataclasses.replace(one, name=f"{index}{one.name}") for index, one in enumerate(drawn)))
     places = st.integers(0, len(found) - 1)
     indices = st.lists(places, max_size=4).map(tuple)
-    nodes = st.builds(VendorNode, _TEXT.filter(bool), _TEXT, st.sampled_from(("npu", "cpu")), indices, indices)
+    nodes = st.builds(
+        VendorNode, _TEXT.filter(bool), _TEXT, st.sampled_from(("npu", "cpu")), indices, indices, st.integers(1, 3)
+    )
     inputs, outputs = draw(st.lists(places, max_size=3)), draw(st.lists(places, max_size=3))
     norm = st.builds(Normalization, _REALS, _REALS, st.lists(st.integers(0, 3), max_size=4).map(tuple))
     kinds = ("register commands", "tasks", "operator data")
