@@ -73,7 +73,7 @@ def _costs(bench: TuningBench) -> list[tuple[int, str, str]]:
     """The time of an inference, what the edits take of it, and the memory: all of them estimates."""
     costs, extra = bench.costs, bench.editing.extra
     told = f"{extra:+.1%}" if abs(extra) >= 0.0005 else ""
-    if not costs.known:
+    if not costs.known or not milliseconds(costs.total_milliseconds):
         return [(2, f"{told} time est", "text")] if told else []
     total = costs.total_milliseconds
     # The engine tells the share that edits take for the target that was built for.
@@ -84,7 +84,7 @@ def _costs(bench: TuningBench) -> list[tuple[int, str, str]]:
     # What is not built yet would be quantized, unless a person asks for something else.
     built_as = "" if bench.built else "as int16" if "16" in str(bench.config.get("quantized_dtype")) else "as int8"
     words = [f"{milliseconds(total)}{'' if costs.settled else '~'} ms", told, built_as, "est"]
-    return [(2, " ".join(filter(None, words)), "text"), (7, f"{size(costs.memory)} est", "text")]
+    return [(2, " ".join(filter(None, words)), "text"), (7, f"{size(costs.memory)} mem est", "text")]
 
 
 def job_line(bench: TuningBench, width: int, symbols: Symbols) -> Line:

@@ -81,7 +81,7 @@ async def test_estimates_are_there_before_a_build_and_follow_the_target(
 ) -> None:
     async with opened(engine_command, model_folder / "layers-40.onnx") as user:
         await user.sees("status", "2.694 ms as int8 est")
-        await user.sees("status", "184K est")
+        await user.sees("status", "184K mem est")
         assert "~ms ~mem" in user.text("header")
         assert user.row(1).split()[-2:] == ["0.057", "32K"]
         await user.sees("detail", "memory-bound  0.02 ms estimated  16.38 kB estimated")
