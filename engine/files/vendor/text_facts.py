@@ -7,14 +7,15 @@ import json
 import re
 from typing import Any
 
-_MOST_TEXT = 4 << 20
+_MOST_TEXT = 2 << 20
 _MOST_PARTS = 400_000
 _DEEPEST = 64
 
+_NUMBERS = {"inf": "1e999", "-inf": "-1e999", "nan": "None"}
 # What the repr of dicts, lists, numbers and strings is made of. Values stand apart by signs, so that nothing nests
 # without a bracket, and the depth of brackets is that of the parser.
 _VALUE = (
-    r"True|False|None|-?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:e[+-]?\d{1,4})?"
+    r"(?P<endless>-?inf|nan)|True|False|None|-?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:e[+-]?\d{1,4})?"
     r"|'(?:[^'\\\n]|\\(?:[\\'\"nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:0[0-9a-f]|10)[0-9a-f]{4}))*'"
     r'|"(?:[^"\\\n]|\\(?:[\\\'"nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:0[0-9a-f]|10)[0-9a-f]{4}))*"'
 )
@@ -22,23 +23,26 @@ _PART = re.compile(rf"\s*(?:(?P<open>[\[({{])|(?P<close>[\])}}])|(?P<between>[,:
 
 
 def literal(text: str) -> dict[str, Any]:
-    """The dict that a Python literal stands for. Raises ValueError for anything else, and for too large ones."""
+    """The dict that a Python literal stands for, with None for NaN. Raises ValueError for anything else, and for too
+    large ones."""
     if len(text) > _MOST_TEXT:
         raise ValueError(f"longer than {_MOST_TEXT >> 20} MB")
     place = depth = 0
     ended = False
+    parts = []
     for count, part in enumerate(_PART.finditer(text)):
         if part.start() != place or count > _MOST_PARTS or depth > _DEEPEST:
             break
         if ended and part.lastgroup in ("open", "value"):
             break
         place = part.end()
+        parts.append(_NUMBERS[part["endless"]] if part["endless"] else part[0])
         depth += (part.lastgroup == "open") - (part.lastgroup == "close")
         ended = part.lastgroup in ("close", "value")
     if place != len(text):
         raise ValueError("not a Python literal, or too large a one")
     try:
-        found = ast.literal_eval(text.strip())
+        found = ast.literal_eval("".join(parts).strip())
     except (SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise ValueError("not a Python literal") from error
     if not isinstance(found, dict):
@@ -55,13 +59,13 @@ def from_json(content: bytes) -> dict[str, Any]:
         raise ValueError("too large")
     try:
         found = json.loads(content, parse_int=_whole)
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
+        return {_text(key): _plain(value) for key, value in found.items()}
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     except UnicodeDecodeError as error:
         raise ValueError("not UTF-8") from error
-    if not isinstance(found, dict):
-        raise ValueError("not an object")
-    return {_text(key): _plain(value) for key, value in found.items()}
 
 
 def _plain(value: Any) -> Any:

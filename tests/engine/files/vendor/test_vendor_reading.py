@@ -168,6 +168,9 @@ class TestTexts:
         value = {"a": [1, -2.5, 1e-07, True, None], "b": {"c'\"\n\x00é€\U0001f600": ()}, "d": "x"}
         assert literal(repr(value)) == {**value, "b": {"c'\"\n\x00é€\U0001f600": []}}
         assert literal("{}") == {}
+        assert literal(repr({"range": [float("-inf"), float("inf"), float("nan")]})) == {
+            "range": [float("-inf"), float("inf"), None]
+        }
 
     @pytest.mark.parametrize(
         "text",
@@ -190,6 +193,12 @@ class TestTexts:
 
     def test_json_that_no_screen_can_show_is_made_harmless(self) -> None:
         assert from_json(rb'{"a": ["\ud800"], "b": NaN}')["a"] == ["?"]
+        for depth in (100, 480, 600, 900, 990, 2000):
+            text = b'{"a": ' + b"[" * depth + b"]" * depth + b"}"
+            try:
+                assert list(from_json(text)) == ["a"]
+            except ValueError as error:
+                assert "nested" in str(error) and depth > 100
         with pytest.raises(ValueError, match="digits"):
             from_json(b'{"a": ' + b"9" * 5000 + b"}")
 
