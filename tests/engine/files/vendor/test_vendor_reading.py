@@ -42,7 +42,12 @@ class TestLayouts:
                 assert dataclasses.replace(found, partial=()) == placed(kept, path)
                 # Nodes drawn by chance may go round.
                 assert all("behind it" in line for line in found.partial)
-                found.summary()
+                made: list[str] = []
+                for layer in found.summary().layers:
+                    # Lanes need one maker for each tensor, above all that read it.
+                    assert set(layer.reads) <= set(made)
+                    made += layer.outputs
+                assert len(made) == len(set(made))
 
     def test_a_model_is_read_without_its_container(self, tmp_path: Path) -> None:
         model = dataclasses.replace(small(), container="flatbuffer", revision=0)
