@@ -219,7 +219,12 @@ def dispatch(session: Any, request: dict[str, Any], progress: Progress) -> Any:
     return getattr(session, method)(**params, progress=progress)
 
 
-_SHORT = {"live_stop", "edits", "cfg_text", "cfg_read", "cfg_write", "cfg_open", "save_cfg", "layer_facts", "costs"}
+_SHORT = frozenset(
+    {
+        *("live_stop", "edits", "cfg_text", "cfg_read", "cfg_write", "cfg_open", "save_cfg"),
+        *("layer_facts", "costs", "vendor_summary"),
+    }
+)
 # Methods whose time is not worth a report.
 
 _PARAMETERS: dict[str, tuple[set[str], set[str]]] = {
@@ -230,6 +235,7 @@ _PARAMETERS: dict[str, tuple[set[str], set[str]]] = {
     "export": ({"path"}, set()),
     "summary": (set(), set()),
     "costs": (set(), {"target"}),
+    "vendor_summary": ({"path"}, set()),
     "hybrid_step2": ({"model_input", "data_input", "model_quantization_cfg"}, set()),
     "apply": ({"wishes", "ranges"}, {"biases", "errors", "whole"}),
     "live_start": ({"inputs"}, {"errors"}),

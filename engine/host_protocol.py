@@ -37,6 +37,7 @@ METHODS: dict[str, Any] = {
     "export": None,
     "summary": ModelSummary,
     "costs": ModelCosts,
+    "vendor_summary": ModelSummary | None,
     "apply": LiveState,
     "live_start": LiveState,
     "live_stop": None,

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from engine.builds import Loaded
 from engine.config import Config
 from engine.errors import ConfigError
-from engine.files import encryption, package
+from engine.files import encryption, package, vendor
 from engine.files.keys import KeySource
 from engine.frontends import onnx as onnx_frontend
 from engine.frontends.finishing import surprises_told
@@ -192,6 +192,15 @@ class LoadingSession(TuningSession):
         stored = package.read(path_from(path, "path"), key)
         self._take_stored(stored, str(path), "package")
         return self.summary()
+
+    def vendor_summary(self, path: str | Path) -> ModelSummary | None:
+        """What a .rknn of the vendor's compiler holds, as a model's layers; None where the file is no such one.
+
+        It is only to be looked at: such a file runs on a board, and the session stays as it is. Raises FileError for a
+        file that cannot be read.
+        """
+        file = path_from(path, "path")
+        return vendor.read(file).summary() if vendor.is_vendor_file(file) else None
 
     def _load_of_two(
         self,
