@@ -38,6 +38,7 @@ class Costs:
         self._told_for = ""
         self._layers: dict[str, LayerCost] = {}
         self._expected: dict[str, float] = {}
+        self._unseen: set[str] = set()
         self._due = False
         self._queue: list[str] = []
         self._asked: int | None = None
@@ -79,7 +80,7 @@ class Costs:
         cost = self._layers.get(layer)
         if cost is None:
             return math.nan, math.nan, "", False
-        expected = self._expected.get(layer)
+        expected = self._expected.get(layer) if layer not in self._unseen else None
         time = cost.time_us if expected is None else expected
         return time / 1000, cost.memory_bytes, cost.bound, expected is not None
 
@@ -110,8 +111,11 @@ class Costs:
 
     # Edits
 
-    def expect(self, layer: str, precision: str) -> None:
-        """A layer is to compute in this precision; where it is parted, the finer one counts."""
+    def expect(self, layer: str, precision: str, *, seen: bool = True) -> None:
+        """A layer is to compute in this precision; where it is parted, the finer one counts.
+
+        Without `seen` the total alone tells of it.
+        """
         cost = self._layers.get(layer)
         if cost is None or self._target not in TARGETS:
             return
@@ -119,8 +123,11 @@ class Costs:
         finest = precision.rpartition("+")[2]
         time = cost.times[precisions.index(finest)] if finest in precisions else cost.time_us
         self._expected.pop(layer, None)
+        self._unseen.discard(layer)
         if time != cost.time_us:
             self._expected[layer] = time
+            if not seen:
+                self._unseen.add(layer)
 
     def told(self, layers: Mapping[str, LayerCost], totals: CostTotals | None, target: str) -> list[str]:
         """The engine told what edits of the model that was built for `target` made of some layers.
@@ -138,6 +145,7 @@ class Costs:
             return []
         found = [*layers, *self._expected]
         self._expected.clear()
+        self._unseen.clear()
         self._layers.update(layers)
         self.totals = totals or self.totals
         if self.totals is not None:
@@ -194,4 +202,5 @@ class Costs:
         self._layers = value.layers if value is not None else {}
         self.totals = value.totals if value is not None else None
         self._expected.clear()
+        self._unseen.clear()
         self.changed()

@@ -30,6 +30,8 @@ from rknn_tui.bench.runs import Run
 from rknn_tui.graph.layer_values import LayerValues
 
 MOST_RUNS = 20
+FEW_LAYERS = 8
+"""Up to so many layers that change together, each row tells at once what it is expected to take."""
 
 
 class Hearer(Protocol):
@@ -346,11 +348,13 @@ class Editing:
 
     def _expect(self, layers: Iterable[str]) -> None:
         """What the edits in force make of some layers, as far as that is clear before the engine has told."""
-        wishes = self.state.wishes
+        wishes, layers = self.state.wishes, list(layers)
+        # Layers that change together convert less between them than each alone: that is worth a total, not their rows.
+        seen = len(layers) <= FEW_LAYERS
         for name in layers:
             wish = next((wishes[tensor] for tensor in self.by_name[name].outputs if tensor in wishes), "")
             self.precisions[name] = wish or self._built_precisions[name] or self.precisions[name]
-            self.costs.expect(name, self.precisions[name])
+            self.costs.expect(name, self.precisions[name], seen=seen)
 
     def expect_untold(self) -> None:
         """The engine told of edits before those in force: what these change is still only expected."""

@@ -65,6 +65,17 @@ def test_a_precision_costs_its_time_with_the_same_key_and_the_engines_word_follo
     assert (costs.total_milliseconds, costs.settled) == (0.617, True)
 
 
+def test_many_layers_together_tell_the_expected_time_in_the_total_alone() -> None:
+    costs = Costs(StandInCalls())  # type: ignore[arg-type]
+    costs.ask("rk3588")
+    costs._calls.answer(costs_of())  # type: ignore[attr-defined]
+    costs.expect("a", "float16", seen=False)
+    assert costs.shown("a") == (0.1, 1000, "memory", False)
+    assert (costs.total_milliseconds, costs.settled) == (pytest.approx(0.6), False)
+    costs.expect("a", "int16")
+    assert costs.shown("a") == (0.2, 1000, "memory", True)
+
+
 def test_undo_before_the_engine_has_answered_brings_the_time_back() -> None:
     editing, costs, _, _ = opened()
     editing.set_precision([LAYERS[1]], "int16")
