@@ -24,7 +24,7 @@ from engine.quantization.quantized import Quantized
 from engine.quantization.table import GRIDS, Row
 from engine.quantization.traffic import arrives_in, computed_in
 from engine.quantization.weights import OPERANDS, quantize_bias, quantize_operand
-from engine.simulator.integers import grid_constants, integer_layer
+from engine.simulator.integers import IntegerLayer, grid_constants, integer_layer
 
 Array = np.ndarray[Any, Any]
 
@@ -96,7 +96,7 @@ class Lowering:
         Returns the raw (not yet rounded) name of every tensor the layer makes, inner ones too.
         """
         precisions = self.precisions(layer)
-        whole = integer_layer(layer, precisions, self.table, self._constants) if self._only is None else None
+        whole = self._whole(layer, precisions)
         if whole is not None:
             return whole.write(self.builder, self.view(whole.source, read(whole.source), "int8"), suffix)
         made: dict[str, str] = {}
@@ -106,9 +106,9 @@ class Lowering:
         rounded = (self._only is None or Source("weights", layer.name) in self._only) and not layer.on_processor
         for node, precision in zip(layer.nodes, precisions, strict=True):
 
-            def find(name: str, precision: str = precision) -> str:
+            def find(name: str, precision: str = precision, node: ir.Node = node) -> str:
                 if made_in.get(name) == precision:
-                    return made[name]
+                    return self._within(name, made[name], node)
                 if name in made:
                     if name not in kept:
                         kept[name] = self.store(name, made[name])
@@ -122,6 +122,14 @@ class Lowering:
             constants = self._constants_of(node, precision if rounded else "")
             self.builder.copy(node, find, name_output, constants)
         return made
+
+    def _whole(self, layer: Layer, precisions: list[str]) -> IntegerLayer | None:
+        """The layer as sums of whole numbers, where it is to be computed so."""
+        return integer_layer(layer, precisions, self.table, self._constants) if self._only is None else None
+
+    def _within(self, tensor: str, raw: str, reader: ir.Node) -> str:
+        """What the next node of the same part of a layer reads of the value `raw` of `tensor`: it, not rounded."""
+        return raw
 
     def _rounds(self, tensor: str) -> bool:
         if tensor in self._integer:
