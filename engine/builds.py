@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from engine.config import Config
 from engine.errors import ConfigError, DatasetError
+from engine.files.provenance import provenance
 from engine.files.stored import Stored
 from engine.graph.batching import check_batch, with_batch
 from engine.graph.given import given
@@ -62,8 +63,8 @@ class Built:
         return self.stored.config
 
     def changed(self, single: Quantized) -> Built:
-        """The same with other precisions, ranges or biases."""
-        stored = dataclasses.replace(self.stored, quantized=single)
+        """The same with other precisions, ranges or biases; what was compiled of it is left out."""
+        stored = dataclasses.replace(self.stored, quantized=single, compiled=())
         return dataclasses.replace(self, stored=stored, quantized=_batched(single, stored.batch))
 
 
@@ -110,7 +111,8 @@ def build(
     progress.step("build", 0, 1)
     precision = config.precision if do_quantization or own else "float16"
     used = len(samples) if samples is not None and do_quantization else 0
-    stored = Stored(made.quantized, config, precision, batch, made.recipe, made.equalized, used)
+    source = provenance(loaded.path, loaded.framework)
+    stored = Stored(made.quantized, config, precision, batch, made.recipe, made.equalized, used, source)
     built = assemble(stored, loaded.inputs, made.statistics)
     progress.step("build", 1, 1)
     seconds["build"] = time.perf_counter() - started

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import onnx
@@ -39,8 +40,9 @@ def make_session(
     optimization: Optimization = "exact",
     threads: int | None = None,
     shared_memory: bool = False,
+    apart: Mapping[str, Any] | None = None,
 ) -> onnxruntime.InferenceSession:
-    """A CPU session for `model`.
+    """A CPU session for `model`; `apart` are the arrays of constants that it says are in a file of their own.
 
     optimization: 'none' for one-shot runs; 'exact' keeps fake quantization as it is written (Q/DQ pairs are not turned
     into integer kernels, which would change results); 'fast' adds layout changes that alter the order of sums, and is
@@ -61,6 +63,9 @@ def make_session(
         options.add_session_config_entry("session.use_env_allocators", "1")
     data = model if isinstance(model, bytes) else serialize(model)
     try:
+        if apart:
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in apart.values()]
+            options.add_external_initializers(list(apart), values)
         # Without a fallback nothing is printed when a corrupt model is refused.
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # ONNX Runtime raises many classes without a common base

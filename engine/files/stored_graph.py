@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import onnx
+import onnx.helper
 import onnx_ir as ir
 
 from engine.errors import FileError, ModelError
+from engine.files.arrays import Arrays, ArraysIn
 from engine.files.members import AGAIN
 from engine.graph.describe import source_opset
 from engine.graph.given import given
@@ -15,6 +19,20 @@ from engine.graph.layers import Layer, layers
 from engine.graph.provenance import sources
 from engine.graph.query import constant, static_shape, tensors
 from engine.ort import LARGEST_MODEL, make_session
+
+Array = np.ndarray[Any, Any]
+
+WEIGHTS = "weights.bin"
+"""The file beside the graph that its large constants are in, where they are apart; as ONNX's external data has it."""
+
+# Bytes. Smaller constants stay in the graph: shapes and the like, which other programs look for there.
+_SMALLEST_APART = 1 << 10
+_APART = {
+    getattr(onnx.TensorProto, name)
+    for name in (
+        "FLOAT", "FLOAT16", "DOUBLE", "BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64",
+    )
+}  # fmt: skip
 
 
 def graph_to_bytes(model: ir.Model) -> bytes:
@@ -25,19 +43,43 @@ def graph_to_bytes(model: ir.Model) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def graph_from_bytes(data: bytes, where: str) -> tuple[ir.Model, tuple[Layer, ...]]:
+def graph_and_weights(model: ir.Model) -> tuple[bytes, Arrays]:
+    """The graph as ONNX whose large constants are in a file `weights.bin` beside it, and what that file holds.
+
+    Equal graphs give equal bytes. Raises ModelError when it is larger than ONNX can hold.
+    """
+    proto: onnx.ModelProto = ir.to_proto(model)
+    if proto.ByteSize() > LARGEST_MODEL:
+        raise ModelError("the model is larger than 2 GB", hint="cut it with `inputs` and `outputs`")
+    weights = Arrays()
+    for tensor in proto.graph.initializer:
+        array = constant(model.graph.initializers[tensor.name])
+        if array is None or tensor.data_type not in _APART or array.nbytes < _SMALLEST_APART:
+            continue
+        for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+            tensor.ClearField(field)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", WEIGHTS), ("offset", weights.add(array)), ("length", array.nbytes)):
+            tensor.external_data.add(key=key, value=str(value))
+    return bytes(proto.SerializeToString(deterministic=True)), weights
+
+
+def graph_from_bytes(data: bytes, where: str, weights: ArraysIn | None = None) -> tuple[ir.Model, tuple[Layer, ...]]:
     """The graph and its layers, looked over as far as anybody reads it, so that a forged one is found out here.
 
-    Raises FileError.
+    Its large constants are those in `weights`, where they are apart, and stay where they lie. Raises FileError.
     """
     try:
         proto = onnx.ModelProto()
         proto.ParseFromString(data)
+        apart = {} if weights is None else _take_apart(proto.graph, weights, where)
         # A tensor may name a file to hold its numbers; ours never do, and no file is to be opened for them.
         if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in _tensors(proto.graph)):
             raise FileError("has a graph that refers to other files", where=where, hint=AGAIN)
-        make_session(data, optimization="none")
+        make_session(data, optimization="none", apart=apart)
         model: ir.Model = ir.from_proto(proto)
+        for name, array in apart.items():
+            model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
         source_opset(model)
         for node in model.graph:
             sources(node)
@@ -53,6 +95,31 @@ def graph_from_bytes(data: bytes, where: str) -> tuple[ir.Model, tuple[Layer, ..
         raise
     except Exception as error:  # protobuf and onnx_ir raise many classes without a common base
         raise FileError(f"holds a graph that cannot be read: {error}", where=where, hint=AGAIN) from error
+
+
+def _take_apart(graph: onnx.GraphProto, weights: ArraysIn, where: str) -> dict[str, Array]:
+    """The constants that lie in `weights`; those of the graph are left without numbers."""
+    found: dict[str, Array] = {}
+    for tensor in graph.initializer:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        told = {entry.key: entry.value for entry in tensor.external_data}
+        if (
+            told.keys() != {"location", "offset", "length"}
+            or told["location"] != WEIGHTS
+            or tensor.data_type not in _APART
+            or tensor.name in found
+            or any(size < 0 for size in tensor.dims)
+        ):
+            raise FileError("has a graph that refers to other files", where=where, hint=AGAIN)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        array = found[tensor.name] = weights.take(int(told["offset"]), tensor.dims, dtype)
+        if int(told["length"]) != array.nbytes:
+            raise FileError("has a graph with a constant of another length", where=where, hint=AGAIN)
+        tensor.ClearField("data_location")
+        del tensor.external_data[:]
+    weights.finish()
+    return found
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -23,7 +23,10 @@ from engine import demo
 from engine.config import Config
 from engine.errors import ConfigError, EngineError, FileError, QuantizationError
 from engine.files import package
-from engine.files.stored import Stored
+from engine.files.provenance import Provenance, provenance
+from engine.files.stored import Stored, facts_of
+from engine.files.stored import members_of as old_members_of
+from engine.files.stored_graph import graph_to_bytes
 from engine.graph.layers import layers
 from engine.quantization.quantized import Corrections, Quantized
 from engine.quantization.table import Table, to_cfg
@@ -32,6 +35,8 @@ from engine.simulator.runner import Simulator
 from tests.small_networks import built, infer, network, random
 
 Members = dict[str, bytes]
+
+ESCAPES = ("../../evil", "/tmp/evil-of-rknn", "graph.onnx/../../evil", "..\\..\\evil", "C:\\evil", "npu/../evil", "a/")
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +66,31 @@ def packed(members: Members, compression: int = zipfile.ZIP_STORED) -> bytes:
     return file.getvalue()
 
 
+def of_version_2(stored: Stored, **changed: Any) -> bytes:
+    """A package as the second version wrote it: all constants in the graph, a member for each corrected array."""
+    members = {"graph.onnx": graph_to_bytes(stored.quantized.model), **old_members_of(stored)}
+    sums = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in members.items()}
+    facts = facts_of(stored)
+    del facts["provenance"]
+    manifest = {"format": "rknn-tui", "version": 2, **facts, "members": sums, **changed}
+    return packed({"manifest.json": json.dumps(manifest, indent=2).encode(), **members})
+
+
 def forged(exported: bytes, **changed: Any) -> bytes:
     """A package whose sums are right although `graph`, `table`, `arrays` or keys of the manifest are others."""
     members = members_of(exported)
     for key, name in (("graph", "graph.onnx"), ("table", "table.cfg")):
         members[name] = changed.pop(key, members[name])
     members.update(changed.pop("arrays", {}))
-    manifest = json.loads(members["manifest.json"])
-    sums = {name: {"sha256": hashlib.sha256(data).hexdigest()} for name, data in members.items()}
-    manifest["members"].update(sums)
+    manifest = json.loads(members.pop("manifest.json"))
+    manifest["members"] = {name: {"sha256": hashlib.sha256(data).hexdigest()} for name, data in members.items()}
+    if manifest["version"] == package.VERSION:
+        for key in ("recipe", "samples", "equalized"):
+            if key in changed:
+                manifest["calibration"][key] = changed.pop(key)
+        for key in ("weights", "biases"):
+            if key in changed:
+                manifest["corrections"][key] = changed.pop(key)
     manifest.update(changed)
     members["manifest.json"] = json.dumps(manifest).encode()
     return packed(members)
@@ -161,26 +182,40 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("make", "message"),
         [
-            (lambda data: forged(data, version=3), "format version 3; this program reads up to 2"),
+            (lambda data: forged(data, version=4), "format version 4; this program reads up to 3"),
+            (lambda data: forged(data, version=4, members=5), "format version 4; this program reads up to 3"),
             (lambda data: forged(data, version=True), "format version True"),
             (lambda data: forged(data, recipe=5), "recipe 5"),
             (lambda data: forged(data, recipe="x" * 5000), "recipe 'xxx"),
             (lambda data: forged(data, samples=-1), "-1 samples"),
             (lambda data: forged(data, equalized="c"), "equalized that are no list of names"),
-            (lambda data: forged(data, weights=["c", "c"]), "weights that are no list of names"),
-            (lambda data: forged(data, weights=["nothing"]), "weights of 'nothing', which has none"),
-            (lambda data: forged(data, biases=["r"]), "biases of 'r', which has none"),
-            (lambda data: forged(data, weights=["c"]), "damaged"),
+            (lambda data: forged(data, weights=["c"]), "tells no weights"),
+            (lambda data: forged(data, corrections=[]), "tells no corrections"),
+            (lambda data: forged(data, calibration=[]), "tells no calibration"),
+            (lambda data: forged(data, weights={"nothing": 0}), "weights of 'nothing', which has none"),
+            (lambda data: forged(data, biases={"r": 0}), "biases of 'r', which has none"),
+            (lambda data: forged(data, weights={"c": 0}), "no array of (5, 3, 1, 1) at 0"),
+            (lambda data: forged(data, weights={"c": -64}), "no array of (5, 3, 1, 1) at -64"),
+            (lambda data: forged(data, weights={"c": "0"}), "no array of (5, 3, 1, 1) at '0'"),
+            (lambda data: forged(data, provenance=5), "where it comes from"),
+            (lambda data: forged(data, provenance={"tool": 5}), "where it comes from"),
+            (lambda data: forged(data, provenance={"sha256": "12"}), "a sum of its source"),
+            (lambda data: forged(data, compiled=5), "no compiled models"),
+            (lambda data: forged(data, compiled=[5]), "without a target"),
+            (lambda data: forged(data, compiled=[{"target": "rk3588"}]), "damaged"),
+            (lambda data: forged(data, arrays={"more": b"1"}), "'more', which is nothing of ours"),
+            (lambda data: forged(data, arrays={"weights.bin": b"1"}), "1 bytes too many"),
+            (lambda data: forged(data, arrays={"corrections.bin": bytes(64)}), "64 bytes too many"),
             (lambda data: forged(data, format="other"), "not a package of this tool"),
             (lambda data: packed(members_of(data), zipfile.ZIP_DEFLATED), "compressed"),
-            (lambda data: packed({k: v for k, v in members_of(data).items() if k != "table.cfg"}), "damaged"),
+            (lambda data: packed({k: v for k, v in members_of(data).items() if k != "table.cfg"}), "lacks members"),
             (lambda data: packed({**members_of(data), "manifest.json": b"[1]"}), "not a package of this tool"),
             (lambda data: packed({**members_of(data), "manifest.json": b"{" * 9}), "damaged"),
             (lambda data: packed({**members_of(data), "manifest.json": b"[" * 100_000}), "damaged"),
             (lambda data: packed({**members_of(data), "manifest.json": b" " * (20 << 20)}), "too large"),
             (lambda data: packed({**members_of(data), "table.cfg": b"{}"}), "checksum"),
-            (lambda data: forged(data, members={}), "damaged"),
-            (lambda data: forged(data, members=3), "damaged"),
+            (lambda data: forged(data, members={}), "'graph.onnx', which its manifest does not list"),
+            (lambda data: forged(data, members=3), "'graph.onnx', which its manifest does not list"),
             (lambda data: forged(data, batch=0), "batch 0"),
             (lambda data: forged(data, batch="many"), "batch 'many'"),
             (lambda data: forged(data, batch=10**30), "batch"),
@@ -249,8 +284,22 @@ class TestCorrections:
         package.write(tmp_path / "again.rknn", back)
         assert (tmp_path / "again.rknn").read_bytes() == (tmp_path / "m.rknn").read_bytes()
 
-    def test_packages_of_version_1_are_read(self, exported: bytes, session: Session, tmp_path: Path) -> None:
-        members = members_of(exported)
+    def test_packages_of_version_2_are_read_and_written_anew(self, session: Session, tmp_path: Path) -> None:
+        stored = self.stored(session)
+        path = tmp_path / "m.rknn"
+        path.write_bytes(of_version_2(stored))
+        back = package.read(path)
+        assert package.read_manifest(path)["version"] == 2
+        assert (back.recipe, back.equalized, back.samples) == (stored.recipe, stored.equalized, stored.samples)
+        assert back.provenance == Provenance() and back.compiled == ()
+        package.write(path, back)
+        assert package.read_manifest(path)["version"] == 3
+        package.write(tmp_path / "direct.rknn", stored)
+        assert path.read_bytes() == (tmp_path / "direct.rknn").read_bytes()
+
+    def test_packages_of_version_1_are_read(self, session: Session, tmp_path: Path) -> None:
+        quantized = Quantized(session.model, layers(session.model), session.table)
+        members = members_of(of_version_2(Stored(quantized, session.config, "int8", 1)))
         manifest = json.loads(members["manifest.json"])
         for key in ("recipe", "equalized", "samples", "weights", "biases"):
             del manifest[key]
@@ -275,7 +324,7 @@ class TestCorrections:
     )
     def test_forged_arrays_are_refused(self, array: np.ndarray, message: str, session: Session, tmp_path: Path) -> None:
         path = tmp_path / "m.rknn"
-        package.write(path, self.stored(session))
+        path.write_bytes(of_version_2(self.stored(session)))
         file = io.BytesIO()
         np.save(file, array, allow_pickle=True)
         path.write_bytes(forged(path.read_bytes(), arrays={"biases/0.npy": file.getvalue()}))
@@ -285,7 +334,7 @@ class TestCorrections:
 
     def test_an_array_that_claims_to_be_endless_takes_no_memory(self, session: Session, tmp_path: Path) -> None:
         path = tmp_path / "m.rknn"
-        package.write(path, self.stored(session))
+        path.write_bytes(of_version_2(self.stored(session)))
         good = members_of(path.read_bytes())["biases/0.npy"]
         for bad in (
             good.replace(b"(5,), ", b"(9**9**9,), "),
@@ -314,8 +363,24 @@ class TestHostileFiles:
         folder = tmp_path / "deep" / "er"
         folder.mkdir(parents=True)
         path = folder / "m.rknn"
-        strangers = {"../../evil": b"x", "/tmp/evil-of-rknn": b"x", "graph.onnx/../../evil": b"x"}
-        path.write_bytes(packed({**members_of(exported), **strangers}))
+        for stranger in ESCAPES:
+            for data in (
+                packed({**members_of(exported), stranger: b"x"}),
+                forged(exported, arrays={stranger: b"x"}),
+            ):
+                path.write_bytes(data)
+                before = sorted(tmp_path.rglob("*"))
+                with pytest.raises(FileError):
+                    package.read(path)
+                assert sorted(tmp_path.rglob("*")) == before and not Path("/tmp/evil-of-rknn").exists()
+
+    def test_strangers_in_files_of_older_versions_are_never_unpacked(self, session: Session, tmp_path: Path) -> None:
+        folder = tmp_path / "deep" / "er"
+        folder.mkdir(parents=True)
+        path = folder / "m.rknn"
+        quantized = Quantized(session.model, layers(session.model), session.table)
+        old = members_of(of_version_2(Stored(quantized, session.config, "int8", 1)))
+        path.write_bytes(packed({**old, **dict.fromkeys(ESCAPES, b"x")}))
         before = sorted(tmp_path.rglob("*"))
         assert package.read(path).batch == 1
         assert sorted(tmp_path.rglob("*")) == before and not Path("/tmp/evil-of-rknn").exists()
@@ -382,7 +447,9 @@ class TestHostileFiles:
 class TestWriting:
     def stored(self, session: Session) -> Stored:
         quantized = Quantized(session.model, layers(session.model), session.table)
-        return Stored(quantized, session.config, "int8", 1, "minmax", (), 1)
+        return Stored(
+            quantized, session.config, "int8", 1, "minmax", (), 1, session._require_built("export").stored.provenance
+        )
 
     def test_when_the_disk_is_full_the_old_file_stays_and_nothing_else_does(
         self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
