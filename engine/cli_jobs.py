@@ -17,6 +17,7 @@ import onnx_ir as ir
 from engine.cli_console import Console, screen_width
 from engine.cli_files import encrypted_facts
 from engine.cli_options import UsageError, job_options
+from engine.cli_packages import package_facts
 from engine.cli_sessions import (
     build_hybrid,
     build_model,
@@ -148,7 +149,11 @@ def inspect(arguments: argparse.Namespace, console: Console) -> int:
         document, text = _inspect_file(Path(arguments.model), error)
         console.result(document, text)
         return 0
-    console.result({"model": model, "problem": None}, model_text(model))
+    document, text = {"model": model, "problem": None}, model_text(model)
+    if model.framework == "package":
+        document["package"], facts = package_facts(arguments.model)
+        text = f"{text}\n\n{facts}"
+    console.result(document, text)
     return 0
 
 
