@@ -91,6 +91,8 @@ class Editing:
         self.runs = []
         self._built_precisions: dict[str, str] = {}
         self._noise: NoiseEstimate | None = None
+        # The layers whose precision may be another than when the noise was traced.
+        self._touched: dict[str, None] = {}
         self._left: float | None = None
         self.stepped: tuple[str, str | None] | None = None
         self._label = ""
@@ -239,6 +241,8 @@ class Editing:
         """The outputs' error was traced while the layers were in these precisions."""
         self.sources = sources
         self._noise = NoiseEstimate(sources, self.layers, precisions)
+        now = self.precisions
+        self._touched = {name: None for name, before in precisions.items() if now.get(name, before) != before}
         self._hearer.values_changed(self.values())
 
     # What a person changes
@@ -336,10 +340,10 @@ class Editing:
         names = self._layers_of(before.differing(self.state))
         self._label = label
         if self._noise is not None and self.estimate is None:
-            self._left = self._noise.left(self.precisions)
+            self._left = self._noise.left(self.precisions, self._touched)
         self._expect(names)
         if self._noise is not None and self.quality is not None and self._left is not None:
-            left = self._noise.left(self.precisions)
+            left = self._noise.left(self.precisions, self._touched)
             self.estimate = None if left is None else estimated_cosine(self.quality.cosine, self._left, left)
         self._tell(names)
         # The engine answers in turn: the numbers that a person waits for come before what others ask for.
@@ -355,6 +359,7 @@ class Editing:
             wish = next((wishes[tensor] for tensor in self.by_name[name].outputs if tensor in wishes), "")
             self.precisions[name] = wish or self._built_precisions[name] or self.precisions[name]
             self.costs.expect(name, self.precisions[name], seen=seen)
+            self._touched[name] = None
 
     def expect_untold(self) -> None:
         """The engine told of edits before those in force: what these change is still only expected."""
@@ -403,6 +408,7 @@ class Editing:
 
     def _take(self, state: LiveState) -> None:
         self.precisions.update(state.precisions)
+        self._touched.update(dict.fromkeys(state.precisions))
         self.words.update(state.words)
         if state.lines:
             self.lines = state.lines

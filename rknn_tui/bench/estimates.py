@@ -41,12 +41,15 @@ class NoiseEstimate:
                 for name in (maker, *self._readers[source.name]):
                     self._of_layer[name].append(source.name)
 
-    def left(self, precisions: Mapping[str, str]) -> float | None:
+    def left(self, precisions: Mapping[str, str], among: Iterable[str] | None = None) -> float | None:
         """The share (0..1 and more) of the traced noise that is left under `precisions`, which hold every layer's.
 
-        None where a layer is coarser than when the sources were traced, since nothing is known of its noise.
+        `among`: layers outside of these are known to be as they were traced. None where a layer is coarser than when
+        the sources were traced, since nothing is known of its noise.
         """
-        changed = [name for name, before in self._traced.items() if precisions.get(name, before) != before]
+        traced = self._traced
+        names = traced if among is None else [name for name in among if name in traced]
+        changed = [name for name in names if precisions.get(name, traced[name]) != traced[name]]
         gone = 0.0
         tensors: set[str] = set()
         for name in changed:

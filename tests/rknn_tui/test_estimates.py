@@ -52,6 +52,8 @@ def test_a_change_is_told_of_the_layers_before_it_as_well() -> None:
 def test_what_is_left_of_all_is_the_sum_of_what_each_layer_leaves(precisions: dict[str, str]) -> None:
     noise = traced()
     assert noise.left(precisions) == pytest.approx(sum(noise.left_of(name, precisions) for name in CHAIN))
+    touched = [name for name, precision in precisions.items() if precision != ALL_INT8[name]]
+    assert noise.left(precisions, touched) == pytest.approx(noise.left(precisions)), "others need no look"
 
 
 @given(
