@@ -42,12 +42,24 @@ class Toolkit:
         self.log_path = folder / "toolkit.log"
         self._python = python
         self._progress = progress or Progress()
-        self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.place = folder / "work"
+        """The folder in which the toolkit runs, and writes files that it names itself."""
 
     def __enter__(self) -> Toolkit:
-        temporary, place = self.folder / "temporary", self.folder / "work"
+        self.start()
+        return self
+
+    @property
+    def alive(self) -> bool:
+        """Whether calls can be made: the process was not ended here, nor found dead."""
+        return self._process.returncode is None
+
+    def start(self) -> None:
+        """Start the process; also a new one, after `kill`. Raises CompilerError."""
+        temporary = self.folder / "temporary"
         temporary.mkdir(exist_ok=True)
-        place.mkdir(exist_ok=True)
+        self.place.mkdir(exist_ok=True)
+        self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         ours, theirs = os.pipe()
         try:
             # In a session of its own, so that the whole group can be ended, and Ctrl+C reaches only us.
@@ -57,7 +69,7 @@ class Toolkit:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=[theirs],
-                cwd=place,
+                cwd=self.place,
                 env=environment(temporary),
                 start_new_session=True,
             )
@@ -73,9 +85,8 @@ class Toolkit:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._requests = self._process.stdin
         self._log = ToolkitLog(self._process.stdout, self.log_path)
-        self._reader = threading.Thread(target=self._read, args=(ours,), name="toolkit answers", daemon=True)
+        self._reader = threading.Thread(target=_read, args=(ours, self._answers), name="toolkit answers", daemon=True)
         self._reader.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -149,12 +160,6 @@ class Toolkit:
             raise CompilerError("the vendor's environment answers with something else", where=name, hint=CHECK_HINT)
         return answer
 
-    def _read(self, descriptor: int) -> None:
-        with os.fdopen(descriptor, "rb") as answers, contextlib.suppress(OSError):
-            while line := answers.readline(_LONGEST_ANSWER):
-                self._answers.put(line)
-        self._answers.put(None)
-
     def _died(self, name: str) -> CompilerError:
         if self._process.returncode is not None:
             return CompilerError("the vendor's toolkit was ended before", where=name)
@@ -185,6 +190,13 @@ class Toolkit:
     def _tail(self, lines: int = 3) -> str:
         text = self._log.tail(lines)
         return f"it said last: {text}" if text else ""
+
+
+def _read(descriptor: int, answers: queue.SimpleQueue[bytes | None]) -> None:
+    with os.fdopen(descriptor, "rb") as lines, contextlib.suppress(OSError):
+        while line := lines.readline(_LONGEST_ANSWER):
+            answers.put(line)
+    answers.put(None)
 
 
 def environment(temporary: Path) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 Started as `python worker.py REPLIES`, where REPLIES is the number of a pipe's file descriptor. Requests come on
 standard input, answers go to that pipe; all that the toolkit prints goes to standard output and standard error, which
-the other side reads as a log. Nothing of this project is imported here: the file has to run with what the environment has.
+the other side reads as a log. Nothing of this project is imported here: the file has to run with what the environment
+has.
 
 A request is {"call": NAME, "arguments": {...}}; an answer {"value": ...} or {"error": {"kind", "message"}}, in order.
 """

@@ -1,0 +1,316 @@
+"""Compiles a built model with the vendor's toolkit: every way that is asked for, judged on the toolkit's own simulator."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from engine.analysis.accuracy import analyze
+from engine.builds import Built
+from engine.compiler.bridge import Toolkit
+from engine.compiler.environment import check_versions
+from engine.compiler.errors import CompilerError
+from engine.compiler.handing_over import (
+    Given,
+    cfg_with_ours,
+    cosines,
+    names_of,
+    normalized_by_us,
+    read_analysis,
+    read_outputs,
+    settings,
+    shapes_of,
+    with_layer_outputs,
+    write_model,
+    write_samples,
+)
+from engine.compiler.results import CompileSummary, LayerPair, WayScore, better
+from engine.errors import Cancelled
+from engine.files.writing import replacing
+from engine.ort import make_session, run
+from engine.progress import Progress
+from engine.quantization.corrected import corrected_model
+from engine.quantization.preprocessing import InputSpec
+from engine.quantization.samples import Sample, spread
+from engine.simulator.quantized_onnx import to_qdq
+
+Array = np.ndarray[Any, Any]
+
+MOST_JUDGED = 8
+"""Samples that ways are compared on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """The same samples as the toolkit is given them, and normalized, as the float model reads them."""
+
+    given: Sequence[Sample]
+    normalized: Sequence[Sample]
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What is to be compiled. `original` is the float graph before anything was corrected in it; `specs` are for one
+    sample. `way` is one of engine.compiler.results.WAYS, or 'auto' for the best of them."""
+
+    built: Built
+    original: ir.Model
+    specs: tuple[InputSpec, ...]
+    samples: Samples | None
+    way: str = "auto"
+    analysis: bool = True
+
+
+def compile_model(order: Order, output: Path, python: Path, progress: Progress | None = None) -> CompileSummary:
+    """Compile, and write the vendor's binary to `output`, which is replaced only by a whole one.
+
+    `python` is the interpreter of the vendor's environment. Raises CompilerError, also with `auto` where no way works;
+    Cancelled, after which nothing of the toolkit runs on.
+    """
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="rknn-tui-compile-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        with Toolkit(python, folder, progress=progress) as toolkit:
+            version = check_versions(toolkit.call("versions", limit=120.0, stage="starting the toolkit"))
+            work = _Work(order, folder, toolkit, progress or Progress())
+            scores, notes = work.all_ways()
+            best = better(scores)
+            if best is None:
+                raise _none_worked(scores)
+            layers: tuple[LayerPair, ...] = ()
+            if order.analysis and order.samples is not None and best.way != "float16":
+                layers, more = work.layers(best.way)
+                notes += more
+            with replacing(output) as file, work.binary(best.way).open("rb") as binary:
+                shutil.copyfileobj(binary, file)
+    return CompileSummary(
+        str(output),
+        output.stat().st_size,
+        order.built.config.target_platform,
+        best.way,
+        tuple(scores),
+        layers,
+        version,
+        time.perf_counter() - started,
+        tuple(dict.fromkeys(notes)),
+    )
+
+
+class _Work:
+    """One compilation: its files, its toolkit, and what each way gave."""
+
+    def __init__(self, order: Order, folder: Path, toolkit: Toolkit, progress: Progress) -> None:
+        self._order, self._folder, self._toolkit, self._progress = order, folder, toolkit, progress
+        self._quantized = order.built.single
+        self._settings = settings(order.built.config, order.specs)
+        self._given: Given | None = None
+        self._reference: list[list[Array]] = []
+        self._notes: list[str] = []
+        # The way whose model the toolkit has open.
+        self._last = ""
+        self._ways: dict[str, Callable[[Path], None]] = {
+            "qdq": self._by_qdq,
+            "cfg": self._by_cfg,
+            "default": self._by_default,
+            "float16": self._by_float16,
+        }
+        if order.samples is not None:
+            judged = spread(len(order.samples.given), MOST_JUDGED)
+            inputs = names_of(order.original.graph.inputs)
+            self._given = write_samples(folder, order.samples.given, inputs, judged)
+            session = make_session(ir.to_proto(order.original), optimization="exact")
+            self._reference = [run(session, None, dict(order.samples.normalized[place])) for place in judged]
+        if normalized_by_us(order.specs):
+            self._notes.append("mean and std are not in the binary: give it inputs that they were applied to")
+
+    def binary(self, way: str) -> Path:
+        """Where a way leaves its binary."""
+        return self._folder / f"{way}.rknn"
+
+    def all_ways(self) -> tuple[list[WayScore], list[str]]:
+        """The ways that were asked for, tried. What the only one raises is raised."""
+        ways = self._asked()
+        if len(ways) == 1:
+            return [self._score(ways[0])], self._notes
+        scores: list[WayScore] = []
+        for way in ways:
+            begun = time.perf_counter()
+            try:
+                scores.append(self._score(way))
+            except CompilerError as error:
+                scores.append(WayScore(way, seconds=time.perf_counter() - begun, problem=error.what))
+                self._revive()
+        return scores, self._notes
+
+    def layers(self, way: str) -> tuple[tuple[LayerPair, ...], list[str]]:
+        """The layers as both simulators see them on the first sample; none, and a note, where the toolkit cannot."""
+        assert self._order.samples is not None and self._given is not None
+        try:
+            theirs = self._layers_by_outputs() if way == "qdq" else self._layers_by_analysis(way)
+        except Cancelled:
+            raise
+        except Exception as error:  # the binary is there; what the toolkit says of it is a gift
+            return (), [f"the toolkit's analysis failed: {error}"]
+        report = analyze(self._quantized, self._order.samples.normalized[0], progress=self._progress)
+        pairs = [
+            LayerPair(line.name, line.op, line.entire.cosine, theirs.get(line.name))
+            for line in report.layers
+            if line.entire is not None
+        ]
+        return tuple(pairs), []
+
+    def _asked(self) -> list[str]:
+        order = self._order
+        precision = order.built.stored.precision
+        if precision == "float16":
+            return ["float16"]
+        if order.way != "auto":
+            return [order.way]
+        if self._given is None:
+            return ["qdq"]
+        ways = ["qdq", "cfg", "default"]
+        # The standard's Q/DQ operators know no int16 in the opsets that the toolkit reads.
+        rows = (*self._quantized.table.wishes.values(), *(row.dtype for row in self._stored_rows()))
+        return ways[1:] if "int16" in rows else ways
+
+    def _stored_rows(self) -> list[Any]:
+        table = self._quantized.table
+        names = [name for layer in self._quantized.layers for name in layer.outputs]
+        return [row for name in names if (row := table.quantizer(name)) is not None]
+
+    def _revive(self) -> None:
+        """After a crash, go on with another process."""
+        if not self._toolkit.alive:
+            self._toolkit.start()
+
+    def _score(self, way: str) -> WayScore:
+        begun = time.perf_counter()
+        if way in ("cfg", "default") and self._given is None:
+            raise CompilerError("needs samples to calibrate with", where=way, hint="give a dataset")
+        self._ways[way](self.binary(way))
+        self._last = way
+        outputs = self._judge() if self._given is not None else {}
+        seconds = time.perf_counter() - begun
+        return WayScore(way, min(outputs.values()) if outputs else None, outputs, len(self._reference), seconds)
+
+    def _by_qdq(self, output: Path) -> None:
+        model = write_model(self._folder / "qdq.onnx", to_qdq(self._quantized, within=True))
+        self._open(model)
+        self._toolkit.call("build", do_quantization=False, stage="qdq", **self._batch())
+        self._toolkit.call("export_rknn", path=str(output))
+
+    def _by_float16(self, output: Path) -> None:
+        self._open(write_model(self._folder / "float16.onnx", corrected_model(self._quantized)))
+        self._toolkit.call("build", do_quantization=False, stage="float16", **self._batch())
+        self._toolkit.call("export_rknn", path=str(output))
+
+    def _by_default(self, output: Path) -> None:
+        assert self._given is not None
+        self._open(write_model(self._folder / "default.onnx", self._order.original))
+        dataset = str(self._given.dataset)
+        self._toolkit.call("build", do_quantization=True, dataset=dataset, stage="default", **self._batch())
+        self._toolkit.call("export_rknn", path=str(output))
+
+    def _by_cfg(self, output: Path) -> None:
+        assert self._given is not None
+        self._open(write_model(self._folder / "cfg.onnx", corrected_model(self._quantized)))
+        # The toolkit writes the files of its step 1 where it runs, named after the model.
+        place = self._toolkit.place
+        self._toolkit.call(
+            "hybrid_quantization_step1",
+            dataset=str(self._given.dataset),
+            proposal=False,
+            stage="cfg, step 1",
+            **self._batch(),
+        )
+        cfg = place / "cfg.quantization.cfg"
+        try:
+            text = cfg.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise CompilerError(f"the toolkit wrote no cfg: {error}", where="cfg") from error
+        text, notes = cfg_with_ours(text, self._quantized)
+        self._notes.extend(notes)
+        cfg.write_text(text, encoding="utf-8")
+        self._toolkit.call("open")
+        self._toolkit.call(
+            "hybrid_quantization_step2",
+            model_input=str(place / "cfg.model"),
+            data_input=str(place / "cfg.data"),
+            model_quantization_cfg=str(cfg),
+            stage="cfg, step 2",
+        )
+        self._toolkit.call("export_rknn", path=str(output))
+
+    def _open(self, model: Path) -> None:
+        self._toolkit.call("open")
+        self._toolkit.call("config", **self._settings)
+        self._toolkit.call("load_onnx", model=str(model))
+
+    def _batch(self) -> dict[str, int]:
+        batch = self._order.built.stored.batch
+        return {} if batch == 1 else {"rknn_batch_size": batch}
+
+    def _judge(self) -> dict[str, float]:
+        assert self._given is not None
+        if self._order.built.stored.batch > 1:
+            return {}
+        graph = self._order.original.graph
+        found = self._infer(self._given.judged, shapes_of(graph.outputs))
+        return cosines(names_of(graph.outputs), self._reference, found)
+
+    def _infer(self, samples: Sequence[Sequence[str]], shapes: Sequence[tuple[int, ...]]) -> list[list[Array]]:
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        layouts = ["nchw"] * len(self._order.specs)
+        files = [list(row) for row in samples]
+        self._toolkit.call("inference", samples=files, layouts=layouts, outputs=str(folder), stage="simulating")
+        found = read_outputs(folder, len(samples), shapes)
+        with contextlib.suppress(OSError):
+            shutil.rmtree(folder)
+        return found
+
+    def _layers_by_analysis(self, way: str) -> dict[str, float]:
+        assert self._given is not None
+        if self._last != way:
+            self._ways[way](self._folder / "again.rknn")
+        folder = self._folder / "analysis"
+        inputs = list(self._given.judged[0])
+        self._toolkit.call("accuracy_analysis", inputs=inputs, output_dir=str(folder), stage="analysing")
+        return read_analysis(folder)
+
+    def _layers_by_outputs(self) -> dict[str, float]:
+        """The toolkit analyses no model that came with Q/DQ nodes, but its simulator gives out what it is asked for."""
+        assert self._order.samples is not None and self._given is not None
+        model = self._quantized.model
+        given_out = set(names_of(model.graph.outputs))
+        layers = [layer.name for layer in self._quantized.layers if layer.name not in self._quantized.integers]
+        names = [name for name in layers if name not in given_out]
+        watched = with_layer_outputs(to_qdq(self._quantized, within=True), names)
+        self._last = ""
+        self._open(write_model(self._folder / "watched.onnx", watched))
+        self._toolkit.call("build", do_quantization=False, stage="analysing")
+        reference = _float_tensors(model, names, self._order.samples.normalized[0])
+        every = [*names_of(model.graph.outputs), *names]
+        found = self._infer(self._given.judged[:1], [array.shape for array in reference])
+        return cosines(every, [reference], found)
+
+
+def _float_tensors(model: ir.Model, names: Sequence[str], sample: Sample) -> list[Array]:
+    """The outputs of the float graph, and behind them these tensors of it."""
+    proto = ir.to_proto(model)
+    for name in names:
+        proto.graph.output.add(name=name)
+    return run(make_session(proto, optimization="exact"), None, dict(sample))
+
+
+def _none_worked(scores: Sequence[WayScore]) -> CompilerError:
+    problems = "; ".join(f"{score.way}: {score.problem}" for score in scores)
+    return CompilerError(f"no way of handing over the model worked: {problems}")

@@ -1,0 +1,256 @@
+"""What the vendor's toolkit is given, its cfg with our ranges in it, and what is read back of its simulator."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from engine.compiler.errors import CompilerError
+from engine.config import Config
+from engine.errors import FileError
+from engine.ort import serialize
+from engine.quantization.cfg_edit import with_ranges, with_wishes
+from engine.quantization.edits import Range
+from engine.quantization.preprocessing import InputSpec
+from engine.quantization.quantized import Quantized
+from engine.quantization.samples import Sample
+from engine.quantization.table import GRIDS, Table, from_cfg
+
+Array = np.ndarray[Any, Any]
+
+LARGEST_ANALYSIS = 16 << 20
+_NEWEST_OPSET = 19
+_DTYPES = {"int8": "w8a8", "int16": "w16a16i_dfp"}
+# `[ConvRelu] 187      0.99990 | 1.5020      0.99995 | 0.7713`
+_ANALYSED = re.compile(r"^\[(\S+?)\] (\S+)((?:\s+[\d.einfa+-]+ \| [\d.einfa+-]+)*)\s*$")
+_COSINE = re.compile(r"([\d.einfa+-]+) \| ([\d.einfa+-]+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """Files in a folder of ours: `dataset` lists the samples for calibration, `judged` are npy files, one a model input
+    for each sample that simulators are compared on."""
+
+    dataset: Path
+    judged: tuple[tuple[str, ...], ...]
+
+
+def settings(config: Config, specs: Sequence[InputSpec]) -> dict[str, Any]:
+    """Arguments of the toolkit's `config`.
+
+    Mean and std are among them only where it applies them as we do; see `normalized_by_us`.
+    """
+    given: dict[str, Any] = {
+        "target_platform": config.target_platform,
+        "quantized_dtype": _DTYPES[config.precision],
+        "quantized_method": config.quantized_method,
+        "optimization_level": config.optimization_level,
+    }
+    if config.custom_string:
+        given["custom_string"] = config.custom_string
+    if any(spec.scales for spec in specs) and not normalized_by_us(specs):
+        given["mean_values"] = [_each(spec.mean, spec, 0.0) for spec in specs]
+        given["std_values"] = [_each(spec.std, spec, 1.0) for spec in specs]
+    return given
+
+
+def normalized_by_us(specs: Sequence[InputSpec]) -> bool:
+    """Whether samples are handed over with mean and std applied: the toolkit takes axis 1 of an ONNX model's input for
+    its channels, and scales no input of other than four dimensions."""
+    return any(spec.scales and spec.layout != "nchw" for spec in specs)
+
+
+def as_given(specs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
+    """How samples are read that are handed over: without mean and std where the toolkit applies them."""
+    if normalized_by_us(specs):
+        return tuple(specs)
+    return tuple(dataclasses.replace(spec, mean=(), std=()) if spec.scales else spec for spec in specs)
+
+
+def write_samples(folder: Path, samples: Sequence[Sample], names: Sequence[str], judged: Sequence[int]) -> Given:
+    """Write samples, in the model's own layout, as npy files and a dataset file that lists them.
+
+    `names` are the model's inputs in order; `judged` the places of samples that simulators are compared on.
+    """
+    files: list[tuple[str, ...]] = []
+    for number, sample in enumerate(samples):
+        row = []
+        for index, name in enumerate(names):
+            path = folder / f"sample_{number}_{index}.npy"
+            np.save(path, sample[name], allow_pickle=False)
+            row.append(str(path))
+        files.append(tuple(row))
+    dataset = folder / "dataset.txt"
+    dataset.write_text("".join(" ".join(row) + "\n" for row in files), encoding="utf-8")
+    return Given(dataset, tuple(files[place] for place in judged))
+
+
+def write_model(path: Path, model: ir.Model | onnx.ModelProto) -> Path:
+    """Write a model for the toolkit. Raises CompilerError where it is written in a newer opset than it reads."""
+    versions = (
+        dict(model.opset_imports)
+        if isinstance(model, ir.Model)
+        else {entry.domain: entry.version for entry in model.opset_import}
+    )
+    if versions.get("", 0) > _NEWEST_OPSET:
+        raise CompilerError(
+            f"the model is written in ONNX opset {versions['']}; the vendor's toolkit reads up to {_NEWEST_OPSET}",
+            where=path.stem,
+            hint="export the source model with an older opset",
+        )
+    path.write_bytes(serialize(model))
+    return path
+
+
+def cfg_with_ours(text: str, quantized: Quantized, where: str = "the toolkit's cfg") -> tuple[str, tuple[str, ...]]:
+    """The toolkit's cfg with our ranges and wishes in it, and notes on what it cannot take.
+
+    The toolkit lets a range only be narrowed, to ends within those that it has seen; where ours is wider, its own stays.
+    """
+    theirs, ours = from_cfg(text, where=where), quantized.table
+    ranges: dict[str, Range] = {}
+    wider = 0
+    for name, row in theirs.rows.items():
+        own = ours.rows.get(name)
+        if own is None or row.dtype not in GRIDS or own.dtype not in GRIDS or name not in _stored(ours):
+            continue
+        low, high = max(row.min, own.min), min(row.max, own.max)
+        wider += own.min < row.min - 1e-6 * abs(row.min) or own.max > row.max + 1e-6 * abs(row.max)
+        if low < high and (low, high) != (row.min, row.max):
+            ranges[name] = (low, high)
+    wishes = {name: precision for name, precision in ours.wishes.items() if name in theirs.rows}
+    if ranges:
+        text = with_ranges(text, ranges, where=where)
+    if wishes:
+        text = with_wishes(text, wishes, where=where)
+    notes = []
+    if wider:
+        notes.append(f"{wider} of our ranges are wider than the toolkit's, which stay")
+    lost = [name for name in ours.wishes if name not in theirs.rows]
+    if lost:
+        notes.append(f"the toolkit's graph has no {', '.join(lost[:5])}: their precisions are not handed over")
+    return text, tuple(notes)
+
+
+def _stored(table: Table) -> set[str]:
+    """Rows on a grid whose range means something of its own; constants have theirs from their values."""
+    return {name for name, row in table.rows.items() if row.dtype == "int8"}
+
+
+def with_layer_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """A copy of a Q/DQ model that gives out tensors between its layers too, as they are stored, under new names.
+
+    What a tensor's DequantizeLinear gives is taken where there is one. The names are `layer_output(N)`.
+    """
+    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    graph = copy.graph
+    taken = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+    opened = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    for index, name in enumerate(names):
+        source = opened.get(taken.get(name, ""), name)
+        graph.node.add(
+            op_type="Identity", input=[source], output=[layer_output(index)], name=f"{layer_output(index)}.copy"
+        )
+        graph.output.add(name=layer_output(index)).type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    return copy
+
+
+def layer_output(index: int) -> str:
+    """The name of an output that was added for layer number `index`."""
+    return f"rknn_tui.layer_{index}"
+
+
+def read_analysis(folder: Path) -> dict[str, float]:
+    """The cosines by tensor that the toolkit's accuracy analysis wrote for the whole model.
+
+    Tensors within a fused layer have none. Raises FileError for an analysis that is not there, or is none.
+    """
+    path = folder / "error_analysis.txt"
+    try:
+        with path.open("rb") as file:
+            text = file.read(LARGEST_ANALYSIS).decode("utf-8", "replace")
+    except OSError as error:
+        raise FileError(f"cannot be read: {error.strerror or error}", where=str(path)) from error
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        match = _ANALYSED.match(line.strip())
+        numbers = _COSINE.findall(match[3]) if match else []
+        if match and numbers:
+            try:
+                found[match[2]] = float(numbers[0][0])
+            except ValueError:
+                continue
+    if not found:
+        raise FileError("holds no accuracy analysis", where=str(path))
+    return found
+
+
+def read_outputs(folder: Path, samples: int, expected: Sequence[tuple[int, ...]]) -> list[list[Array]]:
+    """The arrays that `inference` of the worker wrote: for each sample one an output, of the shapes `expected`.
+
+    Raises CompilerError for files that are missing or hold something else.
+    """
+    found = []
+    for number in range(samples):
+        row = []
+        for index, shape in enumerate(expected):
+            path = folder / f"{number}_{index}.npy"
+            try:
+                array = np.load(path, allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise CompilerError(
+                    f"the toolkit's simulator gave no output {index}: {error}", where=path.name
+                ) from error
+            if array.size != int(np.prod(shape)):
+                raise CompilerError(
+                    f"the toolkit's simulator gave shape {array.shape}, not {shape}", where=f"output {index}"
+                )
+            row.append(array.reshape(shape).astype(np.float64))
+        found.append(row)
+    return found
+
+
+def cosines(
+    names: Sequence[str], reference: Sequence[Sequence[Array]], found: Sequence[Sequence[Array]]
+) -> dict[str, float]:
+    """For each output the cosine of all samples' values at once to the reference's; 1 where both are zero."""
+    result: dict[str, float] = {}
+    for index, name in enumerate(names):
+        wanted = np.concatenate([np.asarray(row[index], np.float64).reshape(-1) for row in reference])
+        given = np.concatenate([np.asarray(row[index], np.float64).reshape(-1) for row in found])
+        sizes = float(np.linalg.norm(wanted)), float(np.linalg.norm(given))
+        if not np.isfinite(sizes).all():
+            result[name] = 0.0
+        elif 0.0 in sizes:
+            result[name] = float(sizes[0] == sizes[1])
+        else:
+            result[name] = float(np.clip(np.dot(wanted / sizes[0], given / sizes[1]), -1.0, 1.0))
+    return result
+
+
+def names_of(values: Sequence[ir.Value]) -> list[str]:
+    """The names of a graph's inputs or outputs."""
+    return [value.name or "" for value in values]
+
+
+def _each(values: Sequence[float], spec: InputSpec, otherwise: float) -> list[float]:
+    if not values:
+        return [otherwise] * spec.channels
+    return [float(v) for v in values] * (spec.channels if len(values) == 1 else 1)
+
+
+def shapes_of(values: Sequence[ir.Value]) -> list[tuple[int, ...]]:
+    """The shapes of a graph's outputs, which are fixed."""
+    return [tuple(int(size) for size in value.shape or ()) for value in values]
+
+
+def mean_of(scores: Mapping[str, float]) -> float:
+    """The lowest of an output's cosines."""
+    return min(scores.values())

@@ -1,0 +1,74 @@
+"""A session's calls that bring its quantized model to other programs: the vendor's compiler, and Q/DQ ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.compiler.results import WAYS, CompileSummary
+from engine.errors import ConfigError, InputError
+from engine.files.writing import replacing
+from engine.ort import serialize
+from engine.progress import Progress
+from engine.quantization.dataset import Dataset, read_sample
+from engine.quantization.preprocessing import InputSpec, input_specs
+from engine.quantization.samples import Samples
+from engine.session_state import SampleList, SessionState, path_from
+from engine.simulator.quantized_onnx import to_qdq
+
+
+class CompileSession(SessionState):
+    """A session that hands its build over to others."""
+
+    def export_qdq(self, path: str | Path) -> Path:
+        """Write the quantized model as ONNX with QuantizeLinear and DequantizeLinear nodes that hold the table's scales
+        and zero points, and integer weights and biases with all corrections; layers in float16 stay float there.
+        """
+        built = self._require_quantized("export_qdq")
+        file = path_from(path, "path")
+        data = serialize(to_qdq(built.single))
+        with replacing(file) as target:
+            target.write(data)
+        return file
+
+    def compile(
+        self,
+        path: str | Path,
+        samples: SampleList | None = None,
+        *,
+        way: str = "auto",
+        analysis: bool = True,
+        folder: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> CompileSummary:
+        """Compile the built model for its target with the vendor's toolkit, and write the vendor's binary to `path`.
+
+        `samples`, as in `live`: the calibration samples, which some ways need and all are judged on. `way`: see
+        engine.compiler.results.WAYS; 'auto' takes the one whose outputs come nearest to the float model's on the
+        toolkit's own simulator. `analysis`: whether layers are compared as both simulators see them. `folder`: where the
+        toolkit is installed, by default where `rknn-tui compiler install` puts it, or RKNN_TUI_TOOLKIT names it.
+
+        Raises CompilerError where the toolkit is missing, refuses, hangs or crashes; Cancelled.
+        """
+        # The process that never compiles does without these.
+        from engine.compiler import compiling
+        from engine.compiler.environment import find_python
+        from engine.compiler.handing_over import as_given
+
+        output, built, loaded = path_from(path, "path"), self._require_built("compile"), self._require_loaded("compile")
+        if way != "auto" and (way not in WAYS or (way == "float16") != (built.stored.precision == "float16")):
+            raise ConfigError(f"{way!r} is not a choice for this build", where="way", hint=f"auto or {', '.join(WAYS)}")
+        python = find_python(None if folder is None else path_from(folder, "folder"))
+        specs = input_specs(built.config, loaded.inputs)
+        both = None
+        if samples is not None:
+            both = compiling.Samples(_read(samples, as_given(specs)), _read(samples, specs))
+        order = compiling.Order(built, loaded.model, specs, both, way, analysis)
+        return compiling.compile_model(order, output, python, progress)
+
+
+def _read(samples: SampleList, specs: tuple[InputSpec, ...]) -> Samples:
+    if isinstance(samples, (str, Path)):
+        return Samples(Dataset(samples, specs))
+    if not isinstance(samples, (list, tuple)) or not all(isinstance(sample, (list, tuple)) for sample in samples):
+        raise InputError("expected a dataset file or a list of samples", where="samples")
+    return Samples([read_sample(sample, specs) for sample in samples])
