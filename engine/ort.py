@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import onnx
+import onnx.helper
 import onnx_ir as ir
 import onnxruntime
 
@@ -42,7 +43,8 @@ def make_session(
     shared_memory: bool = False,
     apart: Mapping[str, Any] | None = None,
 ) -> onnxruntime.InferenceSession:
-    """A CPU session for `model`; `apart` are the arrays of constants that it says are in a file of their own.
+    """A CPU session for `model`; `apart` are the arrays of constants that it says are in a file of their own,
+    which are not copied.
 
     optimization: 'none' for one-shot runs; 'exact' keeps fake quantization as it is written (Q/DQ pairs are not turned
     into integer kernels, which would change results); 'fast' adds layout changes that alter the order of sums, and is
@@ -64,7 +66,14 @@ def make_session(
     data = model if isinstance(model, bytes) else serialize(model)
     try:
         if apart:
-            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in apart.values()]
+            # Else kernels would copy each of them into an order of their own.
+            options.add_session_config_entry("session.disable_prepacking", "1")
+            values = [
+                onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
+                    array, onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+                )
+                for array in apart.values()
+            ]
             options.add_external_initializers(list(apart), values)
         # Without a fallback nothing is printed when a corrupt model is refused.
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)

@@ -186,10 +186,12 @@ def _archive(path: str | Path) -> Iterator[zipfile.ZipFile]:
         # Python's reader takes as much memory as the directory says; ours are small, and nothing follows them.
         size = file.seek(0, 2)
         file.seek(max(size - _END.size, 0))
-        mark, *_, directory, _, comment = _END.unpack(file.read(_END.size))
+        mark, _, _, _, count, directory, _, comment = _END.unpack(file.read(_END.size))
         if mark != b"PK\x05\x06" or comment or directory > _LARGEST_DIRECTORY or size > _LARGEST_FILE:
             raise zipfile.BadZipFile("it does not end as one")
         with zipfile.ZipFile(file) as archive:
+            if len(archive.infolist()) != count:
+                raise zipfile.BadZipFile("it has another number of members than it says")
             yield archive
 
 
@@ -199,7 +201,10 @@ def _starts(archive: zipfile.ZipFile, where: str) -> dict[str, int]:
     file = archive.fp
     assert file is not None
     end = 0
-    for info in sorted(archive.infolist(), key=lambda one: one.header_offset):
+    members = sorted(archive.infolist(), key=lambda one: one.header_offset)
+    if members and members[0].header_offset:
+        raise FileError("begins with something else than a member", where=where, hint=AGAIN)
+    for info in members:
         file.seek(info.header_offset)
         mark, name, extra = _LOCAL.unpack(file.read(_LOCAL.size))
         start = info.header_offset + _LOCAL.size + name + extra

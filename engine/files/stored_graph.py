@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,7 @@ def graph_from_bytes(data: bytes, where: str, weights: ArraysIn | None = None) -
         # A tensor may name a file to hold its numbers; ours never do, and no file is to be opened for them.
         if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in _tensors(proto.graph)):
             raise FileError("has a graph that refers to other files", where=where, hint=AGAIN)
-        make_session(data, optimization="none", apart=apart)
+        _check_runs(data, proto, apart)
         model: ir.Model = ir.from_proto(proto)
         for name, array in apart.items():
             model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
@@ -95,6 +95,27 @@ def graph_from_bytes(data: bytes, where: str, weights: ArraysIn | None = None) -
         raise
     except Exception as error:  # protobuf and onnx_ir raise many classes without a common base
         raise FileError(f"holds a graph that cannot be read: {error}", where=where, hint=AGAIN) from error
+
+
+def _check_runs(data: bytes, proto: onnx.ModelProto, apart: Mapping[str, Array]) -> None:
+    """Raise ModelError where ONNX Runtime refuses the graph."""
+    if not apart:
+        make_session(data, optimization="none")
+        return
+    # Constants would be copied; as inputs they need not be there.
+    hollow = onnx.ModelProto()
+    hollow.CopyFrom(proto)
+    kept = [tensor for tensor in proto.graph.initializer if tensor.name not in apart]
+    del hollow.graph.initializer[:]
+    hollow.graph.initializer.extend(kept)
+    known = {value.name for value in hollow.graph.input}
+    for tensor in proto.graph.initializer:
+        if tensor.name in apart and tensor.name not in known:
+            hollow.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    try:
+        make_session(hollow, optimization="none")
+    except ModelError:  # some kernels ask for a constant
+        make_session(data, optimization="none", apart=apart)
 
 
 def _take_apart(graph: onnx.GraphProto, weights: ArraysIn, where: str) -> dict[str, Array]:

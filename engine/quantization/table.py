@@ -67,7 +67,11 @@ class Table:
                 return None
         elif row.dtype == precision:
             return row
-        scale, zero_point = asymmetric(row.min, row.max, precision)
+        low, high = row.min, row.max
+        if row.scale is not None and row.zero_point is not None and not math.isfinite(high - low):
+            # A cfg may leave out the range, or write one without ends; the grid has one.
+            low, high = ((end - row.zero_point) * row.scale for end in LIMITS[row.dtype])
+        scale, zero_point = asymmetric(low, high, precision)
         return dataclasses.replace(row, dtype=precision, scale=scale, zero_point=zero_point)
 
     def precision(self, tensor: str) -> str:
