@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from engine.errors import Cancelled, EngineError
+from engine.errors import Cancelled, ConfigError, EngineError
 from engine.estimates import CostTotals, LayerCost, ModelCosts
 from engine.host_protocol import EngineDiedError
-from engine.targets import TARGETS
+from engine.targets import TARGETS, find_target
 from rknn_tui.bench.calls import Calls
 
 
@@ -58,7 +58,7 @@ class Costs:
 
     def looks_at(self, target: str) -> bool:
         """Whether the numbers are those of this target."""
-        return self.known and self.wanted.lower() == target.lower()
+        return self.known and _same(self.wanted, target)
 
     @property
     def settled(self) -> bool:
@@ -137,7 +137,7 @@ class Costs:
         if layers or totals is not None:
             # Those of other targets were of the model before.
             self.by_target.clear()
-        if self.wanted.lower() != target.lower():
+        if not _same(self.wanted, target):
             if self.wanted and (layers or totals is not None):
                 self.ask(self.wanted)
             return []
@@ -204,3 +204,11 @@ class Costs:
         self._expected.clear()
         self._unseen.clear()
         self.changed()
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two names are of one target; names may be in any case, and some chips have two."""
+    try:
+        return find_target(one) is find_target(other)
+    except ConfigError:
+        return one == other

@@ -181,6 +181,17 @@ def test_targets_are_compared_once_for_the_model_as_it_is() -> None:
     assert list(costs.by_target) == ["rk3588"], "the others were those of the model before"
 
 
+@pytest.mark.parametrize("name", ["RK3588", "rk3588s"])
+def test_a_target_is_known_by_all_its_names(name: str) -> None:
+    calls = StandInCalls()
+    costs = Costs(calls)  # type: ignore[arg-type]
+    costs.ask(name)
+    calls.answer(costs_of("rk3588"))
+    assert costs.looks_at("rk3588")
+    assert costs.told({"a": cost(50.0)}, made_up_totals(350.0), "rk3588") == ["a"]
+    assert (costs.total_milliseconds, calls.waiting) == (0.35, [])
+
+
 def test_answers_about_a_model_that_is_gone_are_not_taken() -> None:
     calls = StandInCalls()
     costs = Costs(calls)  # type: ignore[arg-type]

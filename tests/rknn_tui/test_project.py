@@ -35,7 +35,8 @@ PROJECTS = st.builds(
             "std_values": st.lists(st.lists(st.floats(0.1, 1e6), min_size=1), min_size=1, max_size=2),
             "quantized_algorithm": st.sampled_from(["mmse", "auto"]),
             "equalization": st.booleans(),
-            "custom_string": NAMES,
+            # It goes into a package as UTF-8.
+            "custom_string": st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=10),
         },
     ),
     float16=st.booleans(),
