@@ -67,7 +67,12 @@ class Config:
                 raise ConfigError(f"expected True, False or None, got {getattr(self, name)!r}", where=name)
         if not isinstance(self.custom_string, str):
             raise ConfigError(f"expected text, got {type(self.custom_string).__name__}", where="custom_string")
-        if len(self.custom_string.encode()) > 1023:
+        try:
+            stored = self.custom_string.encode()
+        except UnicodeEncodeError as error:
+            hint = "write plain text"
+            raise ConfigError("has characters that cannot be stored", where="custom_string", hint=hint) from error
+        if len(stored) > 1023:
             raise ConfigError("longer than the 1023 bytes that a board can return", where="custom_string")
 
     @property

@@ -318,6 +318,7 @@ SETTINGS = [
     setting("optimization_level", 4, "0, 1, 2 or 3"),
     setting("optimization_level", "high", "'high'"),
     setting("custom_string", "x" * 1024, "1023"),
+    setting("custom_string", "half of a letter \ud800", "cannot be stored"),
     setting("std_values", [[1, 0, 1]], "zero"),
     setting("mean_values", [["a", 1, 2]], "'a"),
     setting("mean_values", [[float("nan"), 1, 2]], "finite"),
