@@ -1,13 +1,15 @@
 """The quantized model as ONNX with Q/DQ nodes, for runtimes and compilers that read quantization from the graph.
 
 Every scale and zero point is the table's. Activations pass through QuantizeLinear and DequantizeLinear where the NPU
-stores them; weights are int8 and biases int32 behind DequantizeLinear; tensors inside a fused layer pass as they are.
-What is float16 in the table stays float32 here, without rounding. int16 grids use the operators of ONNX Runtime's own
-domain, com.microsoft, since the standard's know int16 from opset 21 on only.
+stores them; weights are int8 or int16 and biases int32 behind DequantizeLinear; tensors inside a fused layer pass as
+they are. What is float16 in the table stays float32 here, without rounding. Where there are int16 grids, the model is
+in opset 21, from which on the standard's operators know them; a graph with operators that mean something else there
+uses those of ONNX Runtime's own domain, com.microsoft, instead.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -27,12 +29,18 @@ from engine.simulator.lowering import Lowering
 
 Array = np.ndarray[Any, Any]
 
+_WITH_INT16, _IR_WITH_INT16 = 21, 10
+# Between the opsets that graphs are in and that one their meaning, or the name of a mode, became another.
+_CHANGED = {"DFT", "GridSample", "GroupNormalization"}
+_OTHER_DOMAIN = "com.microsoft"
+_Q_DQ = {"QuantizeLinear", "DequantizeLinear"}
+
 # They move no value, so that their output's grid serves for their input.
 _LIMITS = {"Relu", "Clip"}
 
 
 def to_qdq(quantized: Quantized, *, within: bool = False) -> onnx.ModelProto:
-    """The quantized model as Q/DQ ONNX, with the float graph's opset and its names of inputs, outputs and tensors.
+    """The quantized model as Q/DQ ONNX, with the float graph's names of inputs, outputs and tensors, and its opset.
 
     ONNX Runtime computes with it what the simulator does, but for scales that are float32 here, and for float16
     layers, which are float32. `within`: put Q/DQ inside fused layers too, except in front of limits (Relu, Clip), for
@@ -74,8 +82,26 @@ def _finished(proto: onnx.ModelProto, renamed: dict[str, str], outputs: list[onn
         node.name = next(name for name in node.output if name)
     proto.graph.output.extend(outputs)
     proto.producer_name = "rknn-tui"
+    _standardize(proto)
     _sort(proto.graph)
     return proto
+
+
+def _standardize(proto: onnx.ModelProto) -> None:
+    """Write int16 grids with the standard's operators, where the rest of the graph means the same in their opset."""
+    others = [node for node in proto.graph.node if node.domain == _OTHER_DOMAIN]
+    if not others or any(node.op_type in _CHANGED for node in proto.graph.node):
+        return
+    if any(node.op_type not in _Q_DQ for node in others):
+        return
+    for node in others:
+        node.ClearField("domain")
+    imports = {entry.domain: entry.version for entry in proto.opset_import if entry.domain != _OTHER_DOMAIN}
+    imports[""] = max(imports[""], _WITH_INT16)
+    del proto.opset_import[:]
+    for domain, version in imports.items():
+        proto.opset_import.add(domain=domain, version=version)
+    proto.ir_version = max(proto.ir_version, _IR_WITH_INT16)
 
 
 def _sort(graph: onnx.GraphProto) -> None:
@@ -122,16 +148,23 @@ class _QdqLowering(Lowering):
         return super()._constants_of(node, "" if precision == "float16" else precision)
 
     def _integer_constant(self, node: ir.Node, index: int, value: ir.Value, array: Array, precision: str) -> str:
-        if node.op_type not in CONVOLUTIONS or index != 1 or precision != "int8":
+        # Weights are not left as floats in int16 layers either: ONNX Runtime would make int8 of them.
+        if node.op_type not in CONVOLUTIONS or index != 1:
             return super()._integer_constant(node, index, value, array, precision)
         weight = self._constants.weight(node, precision)
         axes = [axis for axis, size in enumerate(weight.scale.shape) if size > 1]
-        if len(axes) > 1:
-            # Groups of a ConvTranspose have channels of their own, which no single axis counts.
-            return super()._integer_constant(node, index, value, array, precision)
-        return self._dequantized(
-            f"{node.outputs[0].name}.weight", _grid(weight), weight.scale, weight.zero_point, axes[0] if axes else None
+        name, grid = f"{node.outputs[0].name}.{precision}.weight", _grid(weight, precision)
+        if len(axes) < 2:
+            return self._dequantized(name, grid, weight.scale, weight.zero_point, axes[0] if axes else None)
+        # Groups of a ConvTranspose have channels of their own, which only both first axes together count.
+        count = math.prod(grid.shape[:2])
+        scale, zero_point = (
+            np.broadcast_to(one, (*grid.shape[:2], *(1,) * (grid.ndim - 2)))
+            for one in (weight.scale, weight.zero_point)
         )
+        flat = self._dequantized(f"{name}.flat", grid.reshape(count, *grid.shape[2:]), scale, zero_point, 0)
+        shape = self.builder.array(f"{name}.shape", np.array(grid.shape, np.int64))
+        return self.builder.node("Reshape", [flat, shape], name)
 
     def _bias(self, node: ir.Node, precision: str) -> str:
         value = node.inputs[2] if len(node.inputs) > 2 else None
@@ -147,9 +180,14 @@ class _QdqLowering(Lowering):
             return super()._bias(node, precision)
         weight = self._constants.weight(node, precision)
         width = np.float64(row.scale) * channel_scales(weight, node)
-        if precision != "int8" or width.size not in (1, bias.size) or not (width > np.finfo(np.float32).tiny).all():
+        if width.size not in (1, bias.size) or not (width > np.finfo(np.float32).tiny).all():
             return super()._bias(node, precision)
-        grid = np.rint(quantize_bias(bias, row.scale, weight, node, precision) / width)
+        rounded = quantize_bias(bias, row.scale, weight, node, precision)
+        if precision != "int8":
+            # At the steps of int16 layers an int32 may not hold it. Nor can it stay float32: ONNX Runtime would make
+            # an int32 of it all the same, and clip it.
+            width = np.maximum(width, np.abs(rounded).max(initial=0.0) / LIMITS["int32"][1])
+        grid = np.rint(rounded / width)
         # Rounding to float32 on the way can lift the largest one by a few.
         whole = np.clip(grid, *LIMITS["int32"]).astype(np.int32)
         zero = np.zeros(width.shape, np.int32)
@@ -162,9 +200,9 @@ class _QdqLowering(Lowering):
             self.builder.array(f"{name}.scale", scale.reshape(shape).astype(np.float32)),
             self.builder.array(f"{name}.zero_point", zero_point.reshape(shape).astype(grid.dtype)),
         ]
-        if axis is None:
-            return self.builder.node("DequantizeLinear", names, name)
-        return self.builder.node("DequantizeLinear", names, name, axis=axis)
+        domain = _OTHER_DOMAIN if grid.dtype == np.int16 else ""
+        along = {} if axis is None else {"axis": axis}
+        return self.builder.node("DequantizeLinear", names, name, domain=domain, **along)
 
 
 def _squashed(reader: ir.Node, tensor: str) -> Row | None:
@@ -176,8 +214,8 @@ def _squashed(reader: ir.Node, tensor: str) -> Row | None:
     return Row("int8", 0.0, 1.0, *asymmetric(0.0, 1.0))
 
 
-def _grid(weight: QuantizedWeight) -> Array:
+def _grid(weight: QuantizedWeight, precision: str) -> Array:
     """The integers of a weight. A scale that came with the model may round them just beyond the ends."""
     whole = np.rint(weight.real.astype(np.float64) / weight.scale) + weight.zero_point
-    integers: Array = np.clip(whole, *LIMITS["int8"]).astype(np.int8)
+    integers: Array = np.clip(whole, *LIMITS[precision]).astype(precision)
     return integers
