@@ -44,8 +44,8 @@ class CompileSession(SessionState):
 
         `samples`, as in `live`: the calibration samples, which some ways need and all are judged on. `way`: see
         engine.compiler.results.WAYS; 'auto' takes the one whose outputs come nearest to the float model's on the
-        toolkit's own simulator. `analysis`: whether layers are compared as both simulators see them. `folder`: where the
-        toolkit is installed, by default where `rknn-tui compiler install` puts it, or RKNN_TUI_TOOLKIT names it.
+        toolkit's own simulator. `analysis`: whether layers are compared as both simulators see them. `folder`: where
+        the toolkit is installed, by default where RKNN_TUI_TOOLKIT names it or `rknn-tui compiler install` puts it.
 
         Raises CompilerError where the toolkit is missing, refuses, hangs or crashes; Cancelled.
         """

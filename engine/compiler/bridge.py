@@ -118,7 +118,7 @@ class Toolkit:
         try:
             self._requests.write(line)
             self._requests.flush()
-        except OSError:
+        except (OSError, ValueError):  # the second after `kill`
             raise self._died(name) from None
         answer = self._wait(name, stage, limit)
         error = answer.get("error")

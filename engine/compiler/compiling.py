@@ -1,4 +1,4 @@
-"""Compiles a built model with the vendor's toolkit: every way that is asked for, judged on the toolkit's own simulator."""
+"""Compiles a built model with the vendor's toolkit, by every way that is asked for, judged on its own simulator."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from engine.analysis.accuracy import analyze
+from engine.analysis.judging import Judge
 from engine.builds import Built
 from engine.compiler.bridge import Toolkit
 from engine.compiler.environment import check_versions
@@ -29,7 +31,7 @@ from engine.compiler.handing_over import (
     read_outputs,
     settings,
     shapes_of,
-    with_layer_outputs,
+    with_outputs,
     write_model,
     write_samples,
 )
@@ -86,11 +88,12 @@ def compile_model(order: Order, output: Path, python: Path, progress: Progress |
             best = better(scores)
             if best is None:
                 raise _none_worked(scores)
+            work.compile(best.way, folder / "compiled.rknn")
             layers: tuple[LayerPair, ...] = ()
             if order.analysis and order.samples is not None and best.way != "float16":
                 layers, more = work.layers(best.way)
                 notes += more
-            with replacing(output) as file, work.binary(best.way).open("rb") as binary:
+            with replacing(output) as file, (folder / "compiled.rknn").open("rb") as binary:
                 shutil.copyfileobj(binary, file)
     return CompileSummary(
         str(output),
@@ -113,11 +116,14 @@ class _Work:
         self._quantized = order.built.single
         self._settings = settings(order.built.config, order.specs)
         self._given: Given | None = None
+        self._judge: Judge | None = None
         self._reference: list[list[Array]] = []
         self._notes: list[str] = []
-        # The way whose model the toolkit has open.
+        # The way whose model, without tensors watched, the toolkit has open.
         self._last = ""
-        self._ways: dict[str, Callable[[Path], None]] = {
+        self._outputs = names_of(order.original.graph.outputs)
+        self._shapes = dict(zip(self._outputs, shapes_of(order.original.graph.outputs), strict=True))
+        self._ways: dict[str, Callable[[Sequence[str]], None]] = {
             "qdq": self._by_qdq,
             "cfg": self._by_cfg,
             "default": self._by_default,
@@ -127,14 +133,20 @@ class _Work:
             judged = spread(len(order.samples.given), MOST_JUDGED)
             inputs = names_of(order.original.graph.inputs)
             self._given = write_samples(folder, order.samples.given, inputs, judged)
-            session = make_session(ir.to_proto(order.original), optimization="exact")
-            self._reference = [run(session, None, dict(order.samples.normalized[place])) for place in judged]
+            if order.built.stored.batch == 1:
+                normalized = [order.samples.normalized[place] for place in judged]
+                session = make_session(ir.to_proto(order.original), optimization="exact")
+                self._reference = [run(session, None, dict(sample)) for sample in normalized]
+                self._judge = Judge(self._quantized, normalized)
         if normalized_by_us(order.specs):
             self._notes.append("mean and std are not in the binary: give it inputs that they were applied to")
 
-    def binary(self, way: str) -> Path:
-        """Where a way leaves its binary."""
-        return self._folder / f"{way}.rknn"
+    def compile(self, way: str, output: Path) -> None:
+        """Leave the binary of a way, which works, in `output`."""
+        if self._last != way:
+            self._ways[way](())
+            self._last = way
+        self._toolkit.call("export_rknn", path=str(output))
 
     def all_ways(self) -> tuple[list[WayScore], list[str]]:
         """The ways that were asked for, tried. What the only one raises is raised."""
@@ -196,33 +208,38 @@ class _Work:
         begun = time.perf_counter()
         if way in ("cfg", "default") and self._given is None:
             raise CompilerError("needs samples to calibrate with", where=way, hint="give a dataset")
-        self._ways[way](self.binary(way))
-        self._last = way
-        outputs = self._judge() if self._given is not None else {}
+        if self._judge is None or self._given is None:
+            self._ways[way](())
+            self._last = way
+            return WayScore(way, seconds=time.perf_counter() - begun)
+        watched = [name for name in self._judge.tensors if name not in self._shapes]
+        self._ways[way](watched)
+        self._last = "" if watched else way
+        names = [*self._outputs, *watched]
+        found = self._infer(self._given.judged, [self._shapes.get(name) for name in names])
+        outputs = cosines(self._outputs, self._reference, found)
+        tensors = [dict(zip(names, arrays, strict=True)) for arrays in found]
+        quality = self._judge.quality(lambda sample, tensor: tensors[sample][tensor])
         seconds = time.perf_counter() - begun
-        return WayScore(way, min(outputs.values()) if outputs else None, outputs, len(self._reference), seconds)
+        return WayScore(way, min(outputs.values()), quality.noise, outputs, len(found), seconds)
 
-    def _by_qdq(self, output: Path) -> None:
-        model = write_model(self._folder / "qdq.onnx", to_qdq(self._quantized, within=True))
-        self._open(model)
+    def _by_qdq(self, watched: Sequence[str]) -> None:
+        self._open("qdq", with_outputs(to_qdq(self._quantized, within=True), watched))
         self._toolkit.call("build", do_quantization=False, stage="qdq", **self._batch())
-        self._toolkit.call("export_rknn", path=str(output))
 
-    def _by_float16(self, output: Path) -> None:
-        self._open(write_model(self._folder / "float16.onnx", corrected_model(self._quantized)))
+    def _by_float16(self, watched: Sequence[str]) -> None:
+        self._open("float16", with_outputs(ir.to_proto(corrected_model(self._quantized)), watched))
         self._toolkit.call("build", do_quantization=False, stage="float16", **self._batch())
-        self._toolkit.call("export_rknn", path=str(output))
 
-    def _by_default(self, output: Path) -> None:
+    def _by_default(self, watched: Sequence[str]) -> None:
         assert self._given is not None
-        self._open(write_model(self._folder / "default.onnx", self._order.original))
+        self._open("default", with_outputs(ir.to_proto(self._order.original), watched))
         dataset = str(self._given.dataset)
         self._toolkit.call("build", do_quantization=True, dataset=dataset, stage="default", **self._batch())
-        self._toolkit.call("export_rknn", path=str(output))
 
-    def _by_cfg(self, output: Path) -> None:
+    def _by_cfg(self, watched: Sequence[str]) -> None:
         assert self._given is not None
-        self._open(write_model(self._folder / "cfg.onnx", corrected_model(self._quantized)))
+        self._open("cfg", with_outputs(ir.to_proto(corrected_model(self._quantized)), watched))
         # The toolkit writes the files of its step 1 where it runs, named after the model.
         place = self._toolkit.place
         self._toolkit.call(
@@ -238,7 +255,8 @@ class _Work:
         except (OSError, ValueError) as error:
             raise CompilerError(f"the toolkit wrote no cfg: {error}", where="cfg") from error
         text, notes = cfg_with_ours(text, self._quantized)
-        self._notes.extend(notes)
+        if not watched:
+            self._notes.extend(notes)
         cfg.write_text(text, encoding="utf-8")
         self._toolkit.call("open")
         self._toolkit.call(
@@ -248,26 +266,18 @@ class _Work:
             model_quantization_cfg=str(cfg),
             stage="cfg, step 2",
         )
-        self._toolkit.call("export_rknn", path=str(output))
 
-    def _open(self, model: Path) -> None:
+    def _open(self, name: str, model: onnx.ModelProto) -> None:
+        path = write_model(self._folder / f"{name}.onnx", model)
         self._toolkit.call("open")
         self._toolkit.call("config", **self._settings)
-        self._toolkit.call("load_onnx", model=str(model))
+        self._toolkit.call("load_onnx", model=str(path))
 
     def _batch(self) -> dict[str, int]:
         batch = self._order.built.stored.batch
         return {} if batch == 1 else {"rknn_batch_size": batch}
 
-    def _judge(self) -> dict[str, float]:
-        assert self._given is not None
-        if self._order.built.stored.batch > 1:
-            return {}
-        graph = self._order.original.graph
-        found = self._infer(self._given.judged, shapes_of(graph.outputs))
-        return cosines(names_of(graph.outputs), self._reference, found)
-
-    def _infer(self, samples: Sequence[Sequence[str]], shapes: Sequence[tuple[int, ...]]) -> list[list[Array]]:
+    def _infer(self, samples: Sequence[Sequence[str]], shapes: Sequence[tuple[int, ...] | None]) -> list[list[Array]]:
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         layouts = ["nchw"] * len(self._order.specs)
         files = [list(row) for row in samples]
@@ -279,10 +289,8 @@ class _Work:
 
     def _layers_by_analysis(self, way: str) -> dict[str, float]:
         assert self._given is not None
-        if self._last != way:
-            self._ways[way](self._folder / "again.rknn")
         folder = self._folder / "analysis"
-        inputs = list(self._given.judged[0])
+        inputs = list(self._given.all[0])
         self._toolkit.call("accuracy_analysis", inputs=inputs, output_dir=str(folder), stage="analysing")
         return read_analysis(folder)
 
@@ -290,16 +298,12 @@ class _Work:
         """The toolkit analyses no model that came with Q/DQ nodes, but its simulator gives out what it is asked for."""
         assert self._order.samples is not None and self._given is not None
         model = self._quantized.model
-        given_out = set(names_of(model.graph.outputs))
         layers = [layer.name for layer in self._quantized.layers if layer.name not in self._quantized.integers]
-        names = [name for name in layers if name not in given_out]
-        watched = with_layer_outputs(to_qdq(self._quantized, within=True), names)
-        self._last = ""
-        self._open(write_model(self._folder / "watched.onnx", watched))
-        self._toolkit.call("build", do_quantization=False, stage="analysing")
+        names = [name for name in layers if name not in self._shapes]
+        self._by_qdq(names)
         reference = _float_tensors(model, names, self._order.samples.normalized[0])
-        every = [*names_of(model.graph.outputs), *names]
-        found = self._infer(self._given.judged[:1], [array.shape for array in reference])
+        every = [*self._outputs, *names]
+        found = self._infer([self._given.all[0]], [array.shape for array in reference])
         return cosines(every, [reference], found)
 
 

@@ -68,8 +68,8 @@ def default_folder() -> Path:
 
 
 def find_python(folder: Path | None = None) -> Path:
-    """The interpreter of the vendor's environment: in `folder`, or as RKNN_TUI_TOOLKIT names it, or where `install` puts
-    it. Raises CompilerError where there is none."""
+    """The interpreter of the vendor's environment: in `folder`, or as RKNN_TUI_TOOLKIT names it, or where `install`
+    puts it. Raises CompilerError where there is none."""
     named = os.environ.get(VARIABLE, "")
     if folder is None and named:
         python = Path(named)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ import onnx_ir as ir
 from engine.compiler.errors import CompilerError
 from engine.config import Config
 from engine.errors import FileError
+from engine.graph.query import static_shape
 from engine.ort import serialize
 from engine.quantization.cfg_edit import with_ranges, with_wishes
 from engine.quantization.edits import Range
 from engine.quantization.preprocessing import InputSpec
 from engine.quantization.quantized import Quantized
 from engine.quantization.samples import Sample
-from engine.quantization.table import GRIDS, Table, from_cfg
+from engine.quantization.table import GRIDS, Row, Table, from_cfg
 
 Array = np.ndarray[Any, Any]
 
@@ -35,10 +36,11 @@ _COSINE = re.compile(r"([\d.einfa+-]+) \| ([\d.einfa+-]+)")
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """Files in a folder of ours: `dataset` lists the samples for calibration, `judged` are npy files, one a model input
-    for each sample that simulators are compared on."""
+    """Files in a folder of ours: `dataset` lists the samples for calibration; `all` are their npy files, one a model
+    input, and `judged` those of the samples that simulators are compared on."""
 
     dataset: Path
+    all: tuple[tuple[str, ...], ...]
     judged: tuple[tuple[str, ...], ...]
 
 
@@ -89,7 +91,7 @@ def write_samples(folder: Path, samples: Sequence[Sample], names: Sequence[str],
         files.append(tuple(row))
     dataset = folder / "dataset.txt"
     dataset.write_text("".join(" ".join(row) + "\n" for row in files), encoding="utf-8")
-    return Given(dataset, tuple(files[place] for place in judged))
+    return Given(dataset, tuple(files), tuple(files[place] for place in judged))
 
 
 def write_model(path: Path, model: ir.Model | onnx.ModelProto) -> Path:
@@ -112,14 +114,14 @@ def write_model(path: Path, model: ir.Model | onnx.ModelProto) -> Path:
 def cfg_with_ours(text: str, quantized: Quantized, where: str = "the toolkit's cfg") -> tuple[str, tuple[str, ...]]:
     """The toolkit's cfg with our ranges and wishes in it, and notes on what it cannot take.
 
-    The toolkit lets a range only be narrowed, to ends within those that it has seen; where ours is wider, its own stays.
+    The toolkit lets a range only be narrowed; where ours is wider, its own stays.
     """
     theirs, ours = from_cfg(text, where=where), quantized.table
     ranges: dict[str, Range] = {}
     wider = 0
     for name, row in theirs.rows.items():
-        own = ours.rows.get(name)
-        if own is None or row.dtype not in GRIDS or own.dtype not in GRIDS or name not in _stored(ours):
+        own = _own_row(ours, name)
+        if own is None or row.dtype not in GRIDS:
             continue
         low, high = max(row.min, own.min), min(row.max, own.max)
         wider += own.min < row.min - 1e-6 * abs(row.min) or own.max > row.max + 1e-6 * abs(row.max)
@@ -139,32 +141,27 @@ def cfg_with_ours(text: str, quantized: Quantized, where: str = "the toolkit's c
     return text, tuple(notes)
 
 
-def _stored(table: Table) -> set[str]:
-    """Rows on a grid whose range means something of its own; constants have theirs from their values."""
-    return {name for name, row in table.rows.items() if row.dtype == "int8"}
+def _own_row(table: Table, name: str) -> Row | None:
+    """Our row for one of the toolkit's; constants, which lie on wider grids, have their ranges from their values."""
+    row = table.rows.get(name)
+    if row is None and name.endswith("_int8"):
+        # The twin of an output that was added.
+        row = table.rows.get(name.removesuffix("_int8"))
+    return row if row is not None and row.dtype == "int8" else None
 
 
-def with_layer_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """A copy of a Q/DQ model that gives out tensors between its layers too, as they are stored, under new names.
+def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """`model`, which is changed, with these of its tensors as outputs too; as they are stored, where it has Q/DQ nodes.
 
-    What a tensor's DequantizeLinear gives is taken where there is one. The names are `layer_output(N)`.
+    Such an output has the name of what its DequantizeLinear gives.
     """
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
-    graph = copy.graph
-    taken = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "QuantizeLinear"}
-    opened = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
-    for index, name in enumerate(names):
-        source = opened.get(taken.get(name, ""), name)
-        graph.node.add(
-            op_type="Identity", input=[source], output=[layer_output(index)], name=f"{layer_output(index)}.copy"
-        )
-        graph.output.add(name=layer_output(index)).type.tensor_type.elem_type = onnx.TensorProto.FLOAT
-    return copy
-
-
-def layer_output(index: int) -> str:
-    """The name of an output that was added for layer number `index`."""
-    return f"rknn_tui.layer_{index}"
+    graph = model.graph
+    stored = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+    read = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    for name in names:
+        output = graph.output.add(name=read.get(stored.get(name, ""), name))
+        output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    return model
 
 
 def read_analysis(folder: Path) -> dict[str, float]:
@@ -192,8 +189,9 @@ def read_analysis(folder: Path) -> dict[str, float]:
     return found
 
 
-def read_outputs(folder: Path, samples: int, expected: Sequence[tuple[int, ...]]) -> list[list[Array]]:
-    """The arrays that `inference` of the worker wrote: for each sample one an output, of the shapes `expected`.
+def read_outputs(folder: Path, samples: int, expected: Sequence[tuple[int, ...] | None]) -> list[list[Array]]:
+    """The arrays that `inference` of the worker wrote: for each sample one an output, of the shapes `expected`
+    where those are known.
 
     Raises CompilerError for files that are missing or hold something else.
     """
@@ -208,6 +206,7 @@ def read_outputs(folder: Path, samples: int, expected: Sequence[tuple[int, ...]]
                 raise CompilerError(
                     f"the toolkit's simulator gave no output {index}: {error}", where=path.name
                 ) from error
+            shape = array.shape if shape is None else shape
             if array.size != int(np.prod(shape)):
                 raise CompilerError(
                     f"the toolkit's simulator gave shape {array.shape}, not {shape}", where=f"output {index}"
@@ -220,19 +219,22 @@ def read_outputs(folder: Path, samples: int, expected: Sequence[tuple[int, ...]]
 def cosines(
     names: Sequence[str], reference: Sequence[Sequence[Array]], found: Sequence[Sequence[Array]]
 ) -> dict[str, float]:
-    """For each output the cosine of all samples' values at once to the reference's; 1 where both are zero."""
+    """For each output the mean over samples of its cosine to the reference's; 1 where both are zero."""
     result: dict[str, float] = {}
     for index, name in enumerate(names):
-        wanted = np.concatenate([np.asarray(row[index], np.float64).reshape(-1) for row in reference])
-        given = np.concatenate([np.asarray(row[index], np.float64).reshape(-1) for row in found])
-        sizes = float(np.linalg.norm(wanted)), float(np.linalg.norm(given))
-        if not np.isfinite(sizes).all():
-            result[name] = 0.0
-        elif 0.0 in sizes:
-            result[name] = float(sizes[0] == sizes[1])
-        else:
-            result[name] = float(np.clip(np.dot(wanted / sizes[0], given / sizes[1]), -1.0, 1.0))
+        pairs = zip(reference, found, strict=True)
+        result[name] = float(np.mean([_cosine(wanted[index], given[index]) for wanted, given in pairs]))
     return result
+
+
+def _cosine(wanted: Array, given: Array) -> float:
+    first, second = (array.astype(np.float64).reshape(-1) for array in (wanted, given))
+    sizes = float(np.linalg.norm(first)), float(np.linalg.norm(second))
+    if not np.isfinite(sizes).all():
+        return 0.0
+    if 0.0 in sizes:
+        return float(sizes[0] == sizes[1])
+    return float(np.clip(np.dot(first / sizes[0], second / sizes[1]), -1.0, 1.0))
 
 
 def names_of(values: Sequence[ir.Value]) -> list[str]:
@@ -248,9 +250,4 @@ def _each(values: Sequence[float], spec: InputSpec, otherwise: float) -> list[fl
 
 def shapes_of(values: Sequence[ir.Value]) -> list[tuple[int, ...]]:
     """The shapes of a graph's outputs, which are fixed."""
-    return [tuple(int(size) for size in value.shape or ()) for value in values]
-
-
-def mean_of(scores: Mapping[str, float]) -> float:
-    """The lowest of an output's cosines."""
-    return min(scores.values())
+    return [static_shape(value) for value in values]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from engine.text_tables import shortened, table
@@ -14,17 +15,22 @@ WAYS = ("qdq", "cfg", "default", "float16")
 toolkit's cfg; 'default': as a float graph that the toolkit quantizes by itself; 'float16': not quantized.
 """
 
+SAME = 1e-6
+"""A difference of cosines that comes from the order of sums."""
+
 
 @dataclasses.dataclass(frozen=True)
 class WayScore:
     """How a way came out on the toolkit's own simulator.
 
-    `cosine` is that of the model's worst output to the float model's, over all `samples` at once; None where it was not
-    measured. `outputs` has it for each output. `problem` says why the way did not work, else ''.
+    `cosine` is that of the model's worst output to the float model's, the mean over `samples`; `outputs` has it for
+    each output. `noise` is the outputs' noise-to-signal power ratio, before the activations that close them, as `tune`
+    judges them. None where it was not measured. `problem` says why the way did not work, else ''.
     """
 
     way: str
     cosine: float | None = None
+    noise: float | None = None
     outputs: dict[str, float] = dataclasses.field(default_factory=dict)
     samples: int = 0
     seconds: float = 0.0
@@ -57,14 +63,13 @@ class CompileSummary:
 
 
 def better(scores: Sequence[WayScore]) -> WayScore | None:
-    """The way that came out best; of those that are as good, the first of `WAYS`. None where none worked."""
+    """The way with the least noise of those whose outputs come out at least as near as by default; None where none
+    works. Of those that are as good, the first of `WAYS`."""
     worked = [score for score in scores if not score.problem]
-    # Differences of this size are no more than the order of sums.
-    return max(
-        worked,
-        key=lambda s: (round(s.cosine, 6) if s.cosine is not None else -2.0, -WAYS.index(s.way)),
-        default=None,
-    )
+    default = next((score.cosine for score in worked if score.way == "default"), None)
+    if default is not None:
+        worked = [score for score in worked if (score.cosine or 0.0) >= default - SAME]
+    return min(worked, key=lambda s: (math.inf if s.noise is None else s.noise, WAYS.index(s.way)), default=None)
 
 
 def ways_text(summary: CompileSummary) -> str:
@@ -73,13 +78,14 @@ def ways_text(summary: CompileSummary) -> str:
         (
             ("* " if score.way == summary.way else "  ") + score.way,
             "" if score.cosine is None else f"{score.cosine:.6f}",
+            "" if score.noise is None else f"{score.noise:.2e}",
             str(score.samples or ""),
             f"{score.seconds:.1f}",
             score.problem,
         )
         for score in summary.ways
     ]
-    return table(("  way", "cosine", "samples", "seconds", "problem"), rows, numbers=(1, 2, 3))
+    return table(("  way", "cosine", "noise", "samples", "seconds", "problem"), rows, numbers=(1, 2, 3, 4))
 
 
 def layers_text(pairs: Sequence[LayerPair], worst: int | None = None) -> str:
