@@ -24,9 +24,9 @@ class Convolution:
     """A convolution, or a product with a matrix as one of 1x1 over its rows.
 
     positions: input and output positions of one sample (height times width). kernel: positions of the window. A
-    transposed one counts as a plain one over its output. `added` is whether it adds another feature map of its output's
-    shape; `weighed` whether its weights are constants, which the batch reads once; `given_out` whether the model gives
-    its output to the caller.
+    transposed one takes the cycles of a plain one over its output. `added` is whether it adds another feature map of its
+    output's shape; `weighed` whether its weights are constants, which the batch reads once; `given_out` whether the
+    model gives its output to the caller.
     """
 
     batch: int
@@ -40,6 +40,7 @@ class Convolution:
     added: bool = False
     weighed: bool = True
     given_out: bool = False
+    transposed: bool = False
 
     @property
     def depthwise(self) -> bool:
@@ -49,12 +50,8 @@ class Convolution:
     @property
     def macs(self) -> int:
         """Multiply-accumulates, without any padding."""
-        return self.batch * self.output_positions * self.kernel * self.outputs * self.inputs // self.groups
-
-    @property
-    def weights(self) -> int:
-        """Numbers in the weights."""
-        return self.kernel * self.outputs * self.inputs // self.groups
+        positions = self.input_positions if self.transposed else self.output_positions
+        return self.batch * positions * self.kernel * self.outputs * self.inputs // self.groups
 
 
 @dataclasses.dataclass(frozen=True)

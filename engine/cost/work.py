@@ -141,7 +141,7 @@ def _convolution(node: ir.Node, layer: Layer, shapes: dict[str, Shape]) -> Convo
     groups = int(attribute(node, "group", 1))
     return Convolution(
         source[0], source[1], out[1], math.prod(source[2:]), math.prod(out[2:]), math.prod(weight[2:]),
-        groups, bias, added, weighed, given_out,
+        groups, bias, added, weighed, given_out, node.op_type == "ConvTranspose",
     )  # fmt: skip
 
 

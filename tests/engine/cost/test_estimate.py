@@ -129,3 +129,20 @@ def test_layers_of_integers_are_not_changed(tmp_path: Path) -> None:
     cost = RelativeCost(quantized, TARGETS["rk3588"])
     assert cost.time_us(quantized.table) > 0.0
     assert cost.extra(table(quantized, "y", "float16")) == 0.0
+
+
+def test_multiplications_are_counted_as_they_are_defined() -> None:
+    constants: dict[str, Array] = {"w": random(8, 4, 3, 3), "t": random(8, 6, 2, 2), "m": random(6, 10)}
+    body = """
+    c = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2], group = 2> (x, w)
+    u = ConvTranspose <kernel_shape = [2, 2], strides = [2, 2]> (c, t)
+    g = GlobalAveragePool (u)
+    f = Flatten (g)
+    y = MatMul (f, m)
+    """
+    model = ir.from_proto(typed(network({"x": (1, 8, 16, 16)}, body, constants)))
+    estimate = CostModel(model, layers(model), Machine(TARGETS["rk3588"])).estimate(stored(model, "int8"), "int8")
+    found = {layer.name: layer.macs for layer in estimate.layers}
+    assert found["c"] == 8 * 8 * 9 * 4 * 8
+    assert found["u"] == 8 * 8 * 4 * 8 * 6
+    assert found["g"] == 0 and found["y"] == 60
