@@ -29,7 +29,7 @@ from typing import Any
 
 from engine.errors import FileError
 from engine.files import encryption, members, vendor
-from engine.files.compiled import compiled
+from engine.files.compiled import Compiled, compiled, compiled_in
 from engine.files.keys import KeySource, required_key
 from engine.files.stored import Stored, content_of, stored_in, stored_in_arrays
 from engine.files.writing import replacing
@@ -72,14 +72,25 @@ def read_manifest(path: str | Path, key: KeySource | None = None) -> Mapping[str
         return package.manifest
 
 
+def read_compiled(path: str | Path, key: KeySource | None = None) -> tuple[Compiled, ...]:
+    """The compiled models that the package carries, by chip; nothing but them and the manifest is looked at.
+
+    Each is read, and compared with its sum, when it is asked for its bytes. Raises as `read`.
+    """
+    with _opened(path, key) as package:
+        return compiled_in(package, package.manifest["compiled"]) if package.version >= _ARRAYS_SINCE else ()
+
+
 def with_compiled(
     path: str | Path, data: bytes, target: str, compiler: str, facts: Mapping[str, str] | None = None
 ) -> None:
     """Put a binary of the vendor's compiler for the chip `target` into the package `path`, in place of an earlier one.
 
-    `compiler` is its version, `facts` what else is to be kept of how it was made. Raises FileError and ConfigError;
-    the package then stays as it was.
+    `compiler` is its version, `facts` what else is to be kept of how it was made. Raises FileError, for encrypted
+    packages too, and ConfigError; the package then stays as it was.
     """
+    if encryption.is_encrypted(path):
+        raise FileError("is encrypted", where=str(path), hint="put the compiled model into the plain one first")
     write(path, read(path).with_compiled(compiled(data, target, compiler, facts)))
 
 

@@ -37,7 +37,7 @@ def load(path: Path) -> None:
     """Read a package as sessions and `inspect` do; the process that tries damaged files calls this."""
     Session().load_rknn(path)
     package_facts(path)
-    for binary in package.read(path).compiled:
+    for binary in package.read_compiled(path):
         binary.read()
 
 

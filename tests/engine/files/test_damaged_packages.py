@@ -18,7 +18,7 @@ from engine.errors import EngineError
 from tests.engine.files.damaged_packages import damaged, example, load, packed, summed, unpacked
 from tests.engine.frontends.mutated_files import MOST_SECONDS, Worker
 
-_FEW, _MANY = 150, 10_000
+_FEW, _MANY, _PARTS = 150, 10_000, 3
 _LOADING = "tests.engine.files.damaged_packages"
 
 
@@ -43,15 +43,16 @@ def test_a_package_that_is_cut_short_is_refused_wherever_it_is_cut(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_ten_thousand_damaged_packages_do_no_harm(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", range(_PARTS))
+def test_ten_thousand_damaged_packages_do_no_harm(part: int, tmp_path: Path) -> None:
     path = tmp_path / "m.rknn"
     counts: Counter[str] = Counter()
     with Worker() as worker:
-        for number in range(_MANY):
-            path.write_bytes(damaged(_FEW + number))
+        for number in range(_FEW + part, _FEW + _MANY, _PARTS):
+            path.write_bytes(damaged(number))
             outcome = worker.load_with(_LOADING, [path], {})
             counts[outcome.kind] += 1
-            assert not outcome.faulty, f"number {_FEW + number}: {outcome.kind}: {outcome.detail}"
+            assert not outcome.faulty, f"number {number}: {outcome.kind}: {outcome.detail}"
     print(counts)
     assert set(counts) == {"loaded", "refused"}
 
