@@ -64,8 +64,9 @@ class Built:
 
     def changed(self, single: Quantized) -> Built:
         """The same with other precisions, ranges or biases; what was compiled of it is left out."""
-        stored = dataclasses.replace(self.stored, quantized=single, compiled=())
-        return dataclasses.replace(self, stored=stored, quantized=_batched(single, stored.batch))
+        return dataclasses.replace(
+            self, stored=self.stored.changed(single), quantized=_batched(single, self.stored.batch)
+        )
 
 
 def assemble(stored: Stored, inputs: tuple[TensorSummary, ...], statistics: Statistics | None = None) -> Built:

@@ -53,6 +53,10 @@ class Stored:
     provenance: Provenance = dataclasses.field(default_factory=Provenance)
     compiled: tuple[Compiled, ...] = ()
 
+    def changed(self, quantized: Quantized) -> Stored:
+        """The same with another quantized model; what was compiled of the old one is left out."""
+        return dataclasses.replace(self, quantized=quantized, compiled=())
+
     def with_compiled(self, binary: Compiled) -> Stored:
         """The same with a compiled model beside it, in place of an earlier one for the same chip."""
         others = [one for one in self.compiled if one.target != binary.target]

@@ -23,7 +23,7 @@ from engine import demo
 from engine.config import Config
 from engine.errors import ConfigError, EngineError, FileError, QuantizationError
 from engine.files import package
-from engine.files.provenance import Provenance, provenance
+from engine.files.provenance import Provenance
 from engine.files.stored import Stored, facts_of
 from engine.files.stored import members_of as old_members_of
 from engine.files.stored_graph import graph_to_bytes
