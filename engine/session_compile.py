@@ -1,4 +1,4 @@
-"""A session's calls that bring its quantized model to other programs: the vendor's compiler, and Q/DQ ONNX."""
+"""A session's call that hands its build over to the vendor's compiler."""
 
 from __future__ import annotations
 
@@ -6,29 +6,15 @@ from pathlib import Path
 
 from engine.compiler.results import WAYS, CompileSummary
 from engine.errors import ConfigError, InputError
-from engine.files.writing import replacing
-from engine.ort import serialize
 from engine.progress import Progress
 from engine.quantization.dataset import Dataset, read_sample
 from engine.quantization.preprocessing import InputSpec, input_specs
 from engine.quantization.samples import Samples
 from engine.session_state import SampleList, SessionState, path_from
-from engine.simulator.quantized_onnx import to_qdq
 
 
 class CompileSession(SessionState):
-    """A session that hands its build over to others."""
-
-    def export_qdq(self, path: str | Path) -> Path:
-        """Write the quantized model as ONNX with QuantizeLinear and DequantizeLinear nodes that hold the table's scales
-        and zero points, and integer weights and biases with all corrections; layers in float16 stay float there.
-        """
-        built = self._require_quantized("export_qdq")
-        file = path_from(path, "path")
-        data = serialize(to_qdq(built.single))
-        with replacing(file) as target:
-            target.write(data)
-        return file
+    """A session whose build can be compiled for the chip."""
 
     def compile(
         self,

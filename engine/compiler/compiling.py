@@ -126,6 +126,7 @@ class _Work:
         self._ways: dict[str, Callable[[Sequence[str]], None]] = {
             "qdq": self._by_qdq,
             "cfg": self._by_cfg,
+            "corrected": self._by_corrected,
             "default": self._by_default,
             "float16": self._by_float16,
         }
@@ -189,7 +190,7 @@ class _Work:
             return [order.way]
         if self._given is None:
             return ["qdq"]
-        ways = ["qdq", "cfg", "default"]
+        ways = ["qdq", "cfg", "corrected", "default"]
         # The standard's Q/DQ operators know no int16 in the opsets that the toolkit reads.
         rows = (*self._quantized.table.wishes.values(), *(row.dtype for row in self._stored_rows()))
         return ways[1:] if "int16" in rows else ways
@@ -206,7 +207,7 @@ class _Work:
 
     def _score(self, way: str) -> WayScore:
         begun = time.perf_counter()
-        if way in ("cfg", "default") and self._given is None:
+        if way in ("cfg", "corrected", "default") and self._given is None:
             raise CompilerError("needs samples to calibrate with", where=way, hint="give a dataset")
         if self._judge is None or self._given is None:
             self._ways[way](())
@@ -232,13 +233,28 @@ class _Work:
         self._toolkit.call("build", do_quantization=False, stage="float16", **self._batch())
 
     def _by_default(self, watched: Sequence[str]) -> None:
+        self._by_itself(self._order.original, "default", watched)
+
+    def _by_itself(self, model: ir.Model, way: str, watched: Sequence[str]) -> None:
+        """As the toolkit quantizes a float model by itself."""
         assert self._given is not None
-        self._open("default", with_outputs(ir.to_proto(self._order.original), watched))
+        self._open(way, with_outputs(ir.to_proto(model), watched))
         dataset = str(self._given.dataset)
-        self._toolkit.call("build", do_quantization=True, dataset=dataset, stage="default", **self._batch())
+        self._toolkit.call("build", do_quantization=True, dataset=dataset, stage=way, **self._batch())
+
+    def _by_corrected(self, watched: Sequence[str]) -> None:
+        if self._quantized.table.wishes:
+            self._by_steps(watched, ranges=False)
+        else:
+            self._by_itself(corrected_model(self._quantized), "corrected", watched)
 
     def _by_cfg(self, watched: Sequence[str]) -> None:
+        self._by_steps(watched, ranges=True)
+
+    def _by_steps(self, watched: Sequence[str], *, ranges: bool) -> None:
+        """By the two steps of the toolkit's hybrid quantization, with an edit of its cfg between them."""
         assert self._given is not None
+        way = "cfg" if ranges else "corrected"
         self._open("cfg", with_outputs(ir.to_proto(corrected_model(self._quantized)), watched))
         # The toolkit writes the files of its step 1 where it runs, named after the model.
         place = self._toolkit.place
@@ -246,7 +262,7 @@ class _Work:
             "hybrid_quantization_step1",
             dataset=str(self._given.dataset),
             proposal=False,
-            stage="cfg, step 1",
+            stage=f"{way}, step 1",
             **self._batch(),
         )
         cfg = place / "cfg.quantization.cfg"
@@ -254,7 +270,7 @@ class _Work:
             text = cfg.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise CompilerError(f"the toolkit wrote no cfg: {error}", where="cfg") from error
-        text, notes = cfg_with_ours(text, self._quantized)
+        text, notes = cfg_with_ours(text, self._quantized, ranges=ranges)
         if not watched:
             self._notes.extend(notes)
         cfg.write_text(text, encoding="utf-8")
@@ -264,7 +280,7 @@ class _Work:
             model_input=str(place / "cfg.model"),
             data_input=str(place / "cfg.data"),
             model_quantization_cfg=str(cfg),
-            stage="cfg, step 2",
+            stage=f"{way}, step 2",
         )
 
     def _open(self, name: str, model: onnx.ModelProto) -> None:
@@ -288,23 +304,32 @@ class _Work:
         return found
 
     def _layers_by_analysis(self, way: str) -> dict[str, float]:
-        assert self._given is not None
+        assert self._order.samples is not None and self._given is not None
         folder = self._folder / "analysis"
         inputs = list(self._given.all[0])
         self._toolkit.call("accuracy_analysis", inputs=inputs, output_dir=str(folder), stage="analysing")
-        return read_analysis(folder)
+        # By default nothing is equalized either.
+        model = self._order.original if way == "default" else self._quantized.model
+        names = self._between()
+        reference = _float_tensors(model, names, self._order.samples.normalized[0])
+        wanted = dict(zip([*self._outputs, *names], reference, strict=True))
+        found = read_analysis(folder, list(wanted))
+        same = [name for name, array in found.items() if array.size == wanted[name].size]
+        return cosines(same, [[wanted[name] for name in same]], [[found[name] for name in same]])
 
     def _layers_by_outputs(self) -> dict[str, float]:
         """The toolkit analyses no model that came with Q/DQ nodes, but its simulator gives out what it is asked for."""
         assert self._order.samples is not None and self._given is not None
-        model = self._quantized.model
-        layers = [layer.name for layer in self._quantized.layers if layer.name not in self._quantized.integers]
-        names = [name for name in layers if name not in self._shapes]
+        names = self._between()
         self._by_qdq(names)
-        reference = _float_tensors(model, names, self._order.samples.normalized[0])
-        every = [*self._outputs, *names]
+        reference = _float_tensors(self._quantized.model, names, self._order.samples.normalized[0])
         found = self._infer([self._given.all[0]], [array.shape for array in reference])
-        return cosines(every, [reference], found)
+        return cosines([*self._outputs, *names], [reference], found)
+
+    def _between(self) -> list[str]:
+        """The tensors of numbers between the layers."""
+        layers = [layer.name for layer in self._quantized.layers if layer.name not in self._quantized.integers]
+        return [name for name in layers if name not in self._shapes]
 
 
 def _float_tensors(model: ir.Model, names: Sequence[str], sample: Sample) -> list[Array]:

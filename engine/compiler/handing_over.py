@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,6 @@ Array = np.ndarray[Any, Any]
 LARGEST_ANALYSIS = 16 << 20
 _NEWEST_OPSET = 19
 _DTYPES = {"int8": "w8a8", "int16": "w16a16i_dfp"}
-# `[ConvRelu] 187      0.99990 | 1.5020      0.99995 | 0.7713`
-_ANALYSED = re.compile(r"^\[(\S+?)\] (\S+)((?:\s+[\d.einfa+-]+ \| [\d.einfa+-]+)*)\s*$")
-_COSINE = re.compile(r"([\d.einfa+-]+) \| ([\d.einfa+-]+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,25 +107,27 @@ def write_model(path: Path, model: ir.Model | onnx.ModelProto) -> Path:
     return path
 
 
-def cfg_with_ours(text: str, quantized: Quantized, where: str = "the toolkit's cfg") -> tuple[str, tuple[str, ...]]:
-    """The toolkit's cfg with our ranges and wishes in it, and notes on what it cannot take.
+def cfg_with_ours(
+    text: str, quantized: Quantized, *, ranges: bool = True, where: str = "the toolkit's cfg"
+) -> tuple[str, tuple[str, ...]]:
+    """The toolkit's cfg with our wishes in it and, with `ranges`, our ranges; and notes on what it cannot take.
 
     The toolkit lets a range only be narrowed; where ours is wider, its own stays.
     """
     theirs, ours = from_cfg(text, where=where), quantized.table
-    ranges: dict[str, Range] = {}
+    narrowed: dict[str, Range] = {}
     wider = 0
-    for name, row in theirs.rows.items():
+    for name, row in theirs.rows.items() if ranges else ():
         own = _own_row(ours, name)
         if own is None or row.dtype not in GRIDS:
             continue
         low, high = max(row.min, own.min), min(row.max, own.max)
         wider += own.min < row.min - 1e-6 * abs(row.min) or own.max > row.max + 1e-6 * abs(row.max)
         if low < high and (low, high) != (row.min, row.max):
-            ranges[name] = (low, high)
+            narrowed[name] = (low, high)
     wishes = {name: precision for name, precision in ours.wishes.items() if name in theirs.rows}
-    if ranges:
-        text = with_ranges(text, ranges, where=where)
+    if narrowed:
+        text = with_ranges(text, narrowed, where=where)
     if wishes:
         text = with_wishes(text, wishes, where=where)
     notes = []
@@ -164,28 +162,31 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
     return model
 
 
-def read_analysis(folder: Path) -> dict[str, float]:
-    """The cosines by tensor that the toolkit's accuracy analysis wrote for the whole model.
+def read_analysis(folder: Path, names: Sequence[str]) -> dict[str, Array]:
+    """The tensors of these names that the toolkit's accuracy analysis has of its simulator.
 
-    Tensors within a fused layer have none. Raises FileError for an analysis that is not there, or is none.
+    Its own cosines are to the float model that it was given, corrections and all, and so are not taken. Raises
+    FileError for an analysis that is not there, or is none.
     """
-    path = folder / "error_analysis.txt"
+    path = folder / "map_name_to_file.txt"
     try:
         with path.open("rb") as file:
             text = file.read(LARGEST_ANALYSIS).decode("utf-8", "replace")
     except OSError as error:
         raise FileError(f"cannot be read: {error.strerror or error}", where=str(path)) from error
-    found: dict[str, float] = {}
-    for line in text.splitlines():
-        match = _ANALYSED.match(line.strip())
-        numbers = _COSINE.findall(match[3]) if match else []
-        if match and numbers:
-            try:
-                found[match[2]] = float(numbers[0][0])
-            except ValueError:
-                continue
+    files = dict(columns for line in text.splitlines() if len(columns := line.split()) == 2)
+    found: dict[str, Array] = {}
+    for name in names:
+        file_name = Path(files.get(name, "")).name
+        if not file_name:
+            continue
+        tensor = folder / "simulator" / "npy" / f"{file_name.removesuffix('.txt').removesuffix('.npy')}.npy"
+        try:
+            found[name] = np.load(tensor, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            continue
     if not found:
-        raise FileError("holds no accuracy analysis", where=str(path))
+        raise FileError("holds no tensors of an accuracy analysis", where=str(folder))
     return found
 
 

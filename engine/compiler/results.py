@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from engine.text_tables import shortened, table
 
-WAYS = ("qdq", "cfg", "default", "float16")
+WAYS = ("qdq", "cfg", "corrected", "default", "float16")
 """How a model is handed over.
 
 'qdq': with Q/DQ nodes that hold our scales; 'cfg': as a float graph, with our ranges and precisions written into the
-toolkit's cfg; 'default': as a float graph that the toolkit quantizes by itself; 'float16': not quantized.
+toolkit's cfg; 'corrected': so, but with the toolkit's own ranges; 'default': as the float graph before any correction,
+which the toolkit quantizes by itself, without precisions of ours; 'float16': not quantized.
 """
 
 SAME = 1e-6

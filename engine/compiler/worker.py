@@ -164,7 +164,8 @@ def _answer(worker: Worker, line: str) -> dict[str, Any]:
             raise Refused(f"unknown call {name!r}")
         return {"value": getattr(worker, name)(**request["arguments"])}
     except BaseException as error:  # the toolkit may call sys.exit
-        traceback.print_exc()
+        if not isinstance(error, Refused):
+            traceback.print_exc()
         return {"error": {"kind": type(error).__name__, "message": str(error)[-_LONGEST_MESSAGE:]}}
 
 
