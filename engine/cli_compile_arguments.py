@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from engine.compiler.results import WAYS
+
 COMPILE_USAGE = "MODEL [--dataset FILE] [--target CHIP] [-o OUT.rknn] [--way WAY] [options]"
 COMPILER_USAGE = "install|status [--folder DIR] [--python PYTHON] [options]"
 
@@ -22,15 +24,13 @@ COMPILE_MORE = """
 Only the vendor's compiler makes what the chip runs. Its toolkit works in an environment of its own, which
 `compiler install` makes; RKNN_TUI_TOOLKIT may name the python of another one that has it. It is given the model with
 our corrections, the samples, our precisions and our ranges. WAY says how: qdq, as a graph with Q/DQ nodes that hold our
-scales; cfg, as a float graph with our ranges in the toolkit's cfg, which lets them only be narrowed; default, as the
-float graph that the toolkit quantizes by itself; auto tries these, and takes the one that comes out nearest to the
-float model on the toolkit's own simulator."""
+scales; cfg, as a float graph with our ranges in the toolkit's cfg, which lets them only be narrowed; corrected, so, but
+with the toolkit's own ranges; default, as the float graph before any correction, which the toolkit quantizes by itself;
+auto tries these, and takes the one that comes out nearest to the float model on the toolkit's own simulator."""
 COMPILER_MORE = """
 
 `install` makes a Python environment with the vendor's toolkit, some GB large, in the user's data folder; `status` tells
 what is there. Nothing but `compile` needs it."""
-
-WAYS = ("auto", "qdq", "cfg", "default")
 
 
 def compile_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +38,10 @@ def compile_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", metavar="OUT.rknn", help="the binary (default: MODEL-CHIP.rknn, here)")
     parser.add_argument("--package", metavar="FILE.rknn", help="also write our own package, with the binary in it")
     parser.add_argument(
-        "--way", choices=WAYS, default="auto", help="how the quantization is handed over (default auto: the best)"
+        "--way",
+        choices=("auto", *WAYS),
+        default="auto",
+        help="how the quantization is handed over (default auto: the best)",
     )
     parser.add_argument("--cfg", metavar="FILE", help="build as this edited .quantization.cfg says; MODEL is a .model")
     parser.add_argument("--data", metavar="FILE", help="the .data that belongs to a .model (default: that beside it)")

@@ -1,9 +1,8 @@
 """The calls of the vendor's toolkit that are used, on ONNX Runtime, and ways for each of them to go wrong.
 
 RKNN_DOUBLE says what goes wrong, as `call=fault,call=fault`; the faults are the functions of `_Faults`.
-RKNN_DOUBLE_NOISE says how far outputs are off, as `default=0.1,qdq=0,cfg=0.05`: 'default' after a build that
-quantizes, 'qdq' after one that does not, 'cfg' after the two steps of hybrid quantization. RKNN_DOUBLE_KEEP names a
-file for what a test wants to see: the cfg of step 2, the program that a hang started.
+RKNN_DOUBLE_NOISE says how far outputs are off, as `default=0.1,qdq=0.05`, by the name of the model's file.
+RKNN_DOUBLE_KEEP names a file for what a test wants to see: the cfg of step 2, the program that a hang started.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class RKNN:
     def __init__(self, verbose: bool = False) -> None:
         self._model: onnx.ModelProto | None = None
         self._settings: dict[str, Any] = {}
-        self._built = ""
+        self._name = self._built = ""
 
     def config(self, **settings: Any) -> int:
         if settings["target_platform"] not in ("rk3566", "rk3588", "rv1106"):
@@ -41,6 +40,7 @@ class RKNN:
         if not Path(model).is_file():
             _error("load_onnx", f"Model file {model} not exists!")
         self._model = onnx.load(model)
+        self._name = Path(model).stem
         return _faulty("load_onnx", 0)
 
     def build(self, do_quantization: bool = True, dataset: str | None = None, **more: Any) -> int:
@@ -52,7 +52,7 @@ class RKNN:
             return -1
         _bar("Quantizating", 20)
         _bar("Building", 10)
-        self._built = "default" if do_quantization else "qdq"
+        self._built = self._name
         return _faulty("build", 0)
 
     def hybrid_quantization_step1(self, dataset: str, proposal: bool = False, **more: Any) -> int:
@@ -63,9 +63,9 @@ class RKNN:
             numbers = {"min": -64.0, "max": 63.5, "scale": 0.5, "zero_point": 0, "ori_min": -64.0, "ori_max": 63.5}
             for key, number in numbers.items():
                 lines += [f"        {key}:", f"        -   {number!r}"]
-        Path("cfg.quantization.cfg").write_text("\n".join(lines) + "\n")
-        Path("cfg.model").write_bytes(self._model.SerializeToString())
-        Path("cfg.data").write_text(json.dumps(self._settings))
+        Path(f"{self._name}.quantization.cfg").write_text("\n".join(lines) + "\n")
+        Path(f"{self._name}.model").write_bytes(self._model.SerializeToString())
+        Path(f"{self._name}.data").write_text(json.dumps(self._settings))
         return _faulty("hybrid_quantization_step1", 0)
 
     def hybrid_quantization_step2(self, model_input: str, data_input: str, model_quantization_cfg: str) -> int:
@@ -76,7 +76,7 @@ class RKNN:
             Path(kept).write_text(Path(model_quantization_cfg).read_text())
         self._model = onnx.load(model_input)
         self._settings = json.loads(Path(data_input).read_text())
-        self._built = "cfg"
+        self._built = Path(model_input).stem
         return _faulty("hybrid_quantization_step2", 0)
 
     def export_rknn(self, export_path: str) -> int:
@@ -95,23 +95,35 @@ class RKNN:
     def accuracy_analysis(self, inputs: Sequence[str], output_dir: str, target: str | None = None) -> int:
         assert self._model is not None
         folder = Path(output_dir)
-        folder.mkdir(parents=True)
-        lines = ["# cosine and distance", "", "layer_name   simulator_error", "-" * 60]
-        lines += [
-            f"[{node.op_type}] {node.output[0]}    0.99{index % 10}00 | 1.5020      0.99995 | 0.7713"
-            for index, node in enumerate(self._model.graph.node)
-        ]
-        (folder / "error_analysis.txt").write_text("\n".join(lines) + "\n")
+        tensors = [value.name for value in self._model.graph.input]
+        tensors += [node.output[0] for node in self._model.graph.node]
+        watched = onnx.ModelProto.FromString(self._model.SerializeToString())
+        del watched.graph.output[:]
+        for name in tensors[1:]:
+            watched.graph.output.add(name=name)
+        arrays = [np.load(file) for file in inputs]
+        found = [arrays[0], *self._run(arrays, watched)]
+        for place in ("golden", "simulator"):
+            (folder / place / "npy").mkdir(parents=True)
+        lines = ["name    file"]
+        for name, array in zip(tensors, found, strict=True):
+            file = name.replace(".", "_").replace("/", "_")
+            lines.append(f"{name}    {file}.txt")
+            np.save(folder / "golden" / "npy" / f"{file}.npy", array)
+            np.save(folder / "simulator" / "npy" / f"{file}.npy", np.round(array, 1))
+        (folder / "map_name_to_file.txt").write_text("\n".join(lines) + "\n")
+        (folder / "error_analysis.txt").write_text("# cosine and distance\n")
         return _faulty("accuracy_analysis", 0)
 
     def release(self) -> None:
         """Nothing is held."""
 
-    def _run(self, inputs: Sequence[Array]) -> list[Array]:
+    def _run(self, inputs: Sequence[Array], model: onnx.ModelProto | None = None) -> list[Array]:
         import onnxruntime
 
-        assert self._model is not None
-        session = onnxruntime.InferenceSession(self._model.SerializeToString(), providers=["CPUExecutionProvider"])
+        model = model or self._model
+        assert model is not None
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         feeds = {}
         means, stds = self._settings.get("mean_values"), self._settings.get("std_values")
         for index, (value, array) in enumerate(zip(session.get_inputs(), inputs, strict=True)):
