@@ -7,7 +7,7 @@ import dataclasses
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from engine.analysis.accuracy import analyze
 from engine.analysis.judging import Judge
 from engine.builds import Built
 from engine.compiler.bridge import Toolkit
-from engine.compiler.environment import check_versions
+from engine.compiler.environment import check_versions, default_folder
 from engine.compiler.errors import CompilerError
 from engine.compiler.handing_over import (
     Given,
@@ -81,7 +81,7 @@ def compile_model(order: Order, output: Path, python: Path, progress: Progress |
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="rknn-tui-compile-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        with Toolkit(python, folder, progress=progress) as toolkit:
+        with Toolkit(python, folder, progress=progress) as toolkit, _log_kept(toolkit):
             version = check_versions(toolkit.call("versions", limit=120.0, stage="starting the toolkit"))
             work = _Work(order, folder, toolkit, progress or Progress())
             scores, notes = work.all_ways()
@@ -89,6 +89,8 @@ def compile_model(order: Order, output: Path, python: Path, progress: Progress |
             if best is None:
                 raise _none_worked(scores)
             work.compile(best.way, folder / "compiled.rknn")
+            if best.way == "default" and order.way == "auto":
+                notes.append("the toolkit's own quantization came out best: ranges and precisions are not ours")
             layers: tuple[LayerPair, ...] = ()
             if order.analysis and order.samples is not None and best.way != "float16":
                 layers, more = work.layers(best.way)
@@ -106,6 +108,20 @@ def compile_model(order: Order, output: Path, python: Path, progress: Progress |
         time.perf_counter() - started,
         tuple(dict.fromkeys(notes)),
     )
+
+
+@contextlib.contextmanager
+def _log_kept(toolkit: Toolkit) -> Iterator[None]:
+    """Where the toolkit failed, keep all that it printed in the user's data, and say where."""
+    try:
+        yield
+    except CompilerError as error:
+        kept = default_folder() / "last.log"
+        with contextlib.suppress(OSError):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(toolkit.log_path, kept)
+            error.hint = "; ".join(part for part in (error.hint, f"all that it said is in {kept}") if part)
+        raise
 
 
 class _Work:

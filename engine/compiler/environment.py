@@ -192,7 +192,7 @@ class Installation:
         (self.folder / _MARK).write_text("\n".join(PINS) + "\n", encoding="utf-8")
 
     def _step(self, done: int, what: str, command: list[str]) -> None:
-        self._progress.step(f"installing: {what}", done, 3)
+        self._progress.step(f"installing: {what}", 0, 0)
         log = self.folder / "install.log"
         with log.open("ab" if done else "wb") as file:
             process = subprocess.Popen(
@@ -209,7 +209,7 @@ class Installation:
                         code = process.wait(0.2)
                         break
                     except subprocess.TimeoutExpired:
-                        self._progress.check()
+                        self._progress.step(f"installing: {what}", _packages_in(log), 0)
             except BaseException:
                 end_group(process)
                 raise
@@ -228,6 +228,11 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
     if process.returncode is None:
         os.killpg(process.pid, 9)
         process.wait()
+
+
+def _packages_in(log: Path) -> int:
+    """How many packages pip has begun with."""
+    return log.read_bytes().count(b"\nCollecting ")
 
 
 def _last_words(log: Path) -> str:
