@@ -15,6 +15,8 @@ Array = np.ndarray[Any, Any]
 
 # Bytes. As ONNX Runtime's own tensors lie: where a kernel begins its vectors changes the order of its sums.
 ALIGNMENT = 64
+# As numpy's arrays have.
+_MOST_AXES = 64
 
 
 class Arrays:
@@ -61,6 +63,9 @@ class ArraysIn:
         In turn, so that a small member never holds many large arrays that overlap.
         """
         kind = np.dtype(dtype).newbyteorder("<")
+        # The product of many large sizes alone would take hours.
+        if len(shape) > _MOST_AXES:
+            raise FileError(f"holds no array of {len(shape)} axes", where=self._where)
         start, size = _aligned(self._end), math.prod(shape) * kind.itemsize
         if type(offset) is not int or offset != start or size > self._content.size - start:
             raise FileError(f"holds no array of {tuple(shape)} at {offset!r:.40}", where=self._where)

@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from engine.errors import EngineError, FileError
@@ -55,6 +57,36 @@ def test_forged_entries_of_compiled_models_are_refused(entry: dict[str, Any], pa
         path.write_bytes(packed(summed(content)))
         with pytest.raises(EngineError):
             package.read(path)
+
+
+@pytest.mark.parametrize("size", [(1 << 63) - 1, 1, 0, -1])
+def test_a_constant_of_endless_axes_is_refused_at_once(size: int, path: Path) -> None:
+    content = unpacked(path.read_bytes())
+    model = onnx.ModelProto.FromString(content["graph.onnx"])
+    (tensor,) = (one for one in model.graph.initializer if one.external_data)
+    tensor.dims[:] = [size] * 500_000
+    path.write_bytes(packed(summed({**content, "graph.onnx": model.SerializeToString()})))
+    started = time.process_time()
+    with pytest.raises(FileError):
+        package.read(path)
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("location", "../weights.bin"), ("location", "/etc/passwd"), ("offset", "64"), ("length", "4"), ("more", "1")],
+)
+def test_a_constant_that_lies_elsewhere_is_refused(key: str, value: str, path: Path) -> None:
+    content = unpacked(path.read_bytes())
+    model = onnx.ModelProto.FromString(content["graph.onnx"])
+    (tensor,) = (one for one in model.graph.initializer if one.external_data)
+    found = {entry.key: entry.value for entry in tensor.external_data} | {key: value}
+    del tensor.external_data[:]
+    for name, told in found.items():
+        tensor.external_data.add(key=name, value=told)
+    path.write_bytes(packed(summed({**content, "graph.onnx": model.SerializeToString()})))
+    with pytest.raises(FileError, match=r"other files|no array|another length"):
+        package.read(path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes among its files")
