@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ import onnx.helper
 import onnx_ir as ir
 
 from engine.errors import FileError, ModelError
-from engine.files.arrays import Arrays, ArraysIn
+from engine.files.arrays import MOST_AXES, Arrays, ArraysIn
 from engine.files.members import AGAIN
 from engine.graph.describe import source_opset
 from engine.graph.given import given
@@ -27,6 +28,7 @@ WEIGHTS = "weights.bin"
 
 # Bytes. Smaller constants stay in the graph: shapes and the like, which other programs look for there.
 _SMALLEST_APART = 1 << 10
+_MOST_ELEMENTS = 1 << 32
 _APART = {
     getattr(onnx.TensorProto, name)
     for name in (
@@ -46,22 +48,59 @@ def graph_to_bytes(model: ir.Model) -> bytes:
 def graph_and_weights(model: ir.Model) -> tuple[bytes, Arrays]:
     """The graph as ONNX whose large constants are in a file `weights.bin` beside it, and what that file holds.
 
-    Equal graphs give equal bytes. Raises ModelError when it is larger than ONNX can hold.
+    They are not copied. Equal graphs give equal bytes. Raises ModelError when it is larger than ONNX can hold.
     """
-    proto: onnx.ModelProto = ir.to_proto(model)
-    if proto.ByteSize() > LARGEST_MODEL:
-        raise ModelError("the model is larger than 2 GB", hint="cut it with `inputs` and `outputs`")
     weights = Arrays()
-    for tensor in proto.graph.initializer:
-        array = constant(model.graph.initializers[tensor.name])
-        if array is None or tensor.data_type not in _APART or array.nbytes < _SMALLEST_APART:
-            continue
-        for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
-            tensor.ClearField(field)
-        tensor.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in (("location", WEIGHTS), ("offset", weights.add(array)), ("length", array.nbytes)):
-            tensor.external_data.add(key=key, value=str(value))
+    graph = model.graph
+    hollow = ir.GraphView(
+        graph.inputs,
+        graph.outputs,
+        nodes=graph,
+        initializers=[_hollow(value, weights) for value in graph.initializers.values()],
+        doc_string=graph.doc_string,
+        opset_imports=graph.opset_imports,
+        name=graph.name,
+        metadata_props=graph.metadata_props,
+    )
+    proto: onnx.ModelProto = ir.to_proto(
+        ir.Model(
+            hollow,  # type: ignore[arg-type]  # which onnx_ir allows for this
+            ir_version=model.ir_version,
+            producer_name=model.producer_name,
+            producer_version=model.producer_version,
+            domain=model.domain,
+            model_version=model.model_version,
+            doc_string=model.doc_string,
+            functions=list(model.functions.values()),
+            metadata_props=model.metadata_props,
+        )
+    )
+    if proto.ByteSize() + weights.size > LARGEST_MODEL:
+        raise ModelError("the model is larger than 2 GB", hint="cut it with `inputs` and `outputs`")
     return bytes(proto.SerializeToString(deterministic=True)), weights
+
+
+def _hollow(value: ir.Value, weights: Arrays) -> ir.Value:
+    """A constant as it is, or, where it is large, one like it whose numbers are in `weights`."""
+    tensor = value.const_value
+    if tensor is None or tensor.dtype.value not in _APART or tensor.nbytes < _SMALLEST_APART:
+        return value
+    array = constant(value)
+    if array is None:
+        return value
+    apart = ir.ExternalTensor(
+        WEIGHTS, weights.add(array), array.nbytes, tensor.dtype, shape=ir.Shape(array.shape), name=value.name or ""
+    )
+    found = ir.Value(
+        name=value.name,
+        shape=value.shape,
+        type=value.type,
+        doc_string=value.doc_string,
+        const_value=apart,
+        metadata_props=value.metadata_props,
+    )
+    found.meta.update(value.meta)
+    return found
 
 
 def graph_from_bytes(data: bytes, where: str, weights: ArraysIn | None = None) -> tuple[ir.Model, tuple[Layer, ...]]:
@@ -84,11 +123,11 @@ def graph_from_bytes(data: bytes, where: str, weights: ArraysIn | None = None) -
         for node in model.graph:
             sources(node)
         for value in tensors(model.graph):
-            static_shape(value)
+            _check_shape(value, where)
             given(value)
         for value in model.graph.initializers.values():
             constant(value)
-            static_shape(value)
+            _check_shape(value, where)
             given(value)
         return model, layers(model)
     except FileError:
@@ -116,6 +155,14 @@ def _check_runs(data: bytes, proto: onnx.ModelProto, apart: Mapping[str, Array])
         make_session(hollow, optimization="none")
     except ModelError:  # some kernels ask for a constant
         make_session(data, optimization="none", apart=apart)
+
+
+def _check_shape(value: ir.Value, where: str) -> None:
+    """Raise FileError for a shape that nothing could compute with, ValueError where it is not known."""
+    shape = static_shape(value)
+    # In this order: the product of many large sizes alone would take hours.
+    if len(shape) > MOST_AXES or min(shape, default=0) < 0 or math.prod(shape) > _MOST_ELEMENTS:
+        raise FileError("has a graph with a tensor of a size that cannot be", where=where, hint=AGAIN)
 
 
 def _take_apart(graph: onnx.GraphProto, weights: ArraysIn, where: str) -> dict[str, Array]:

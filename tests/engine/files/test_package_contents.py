@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -127,6 +128,44 @@ class TestMapping:
         x = random(1, 3, 8, 8, seed=2)
         assert other.export(path).read_bytes() == before
         assert np.array_equal(infer(other, x)[0], infer(session, x)[0])
+
+    def test_notes_beside_constants_change_no_bytes_of_the_next_export(self, tmp_path: Path) -> None:
+        proto = network({"x": (1, 3, 8, 8)}, "y = Conv (x, w, b)", {"w": random(32, 3, 3, 3), "b": random(32)})
+        for tensor in proto.graph.initializer:
+            tensor.doc_string = f"the numbers of {tensor.name}"
+        path = built(tmp_path, proto, [[random(1, 3, 8, 8)]]).export(tmp_path / "m.rknn")
+        other = Session()
+        other.load_rknn(path)
+        assert other.export(tmp_path / "again.rknn").read_bytes() == path.read_bytes()
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell what a process takes")
+    def test_a_large_model_is_read_and_written_without_copies_of_its_arrays(self, tmp_path: Path) -> None:
+        constants = {f"w{number}": random(1024, 1024) for number in range(8)}
+        body = "\n".join(f"x{number + 1} = MatMul (x{number}, w{number})" for number in range(8))
+        proto = network({"x0": (1, 1024)}, body, constants, outputs=["x8"])
+        path = built(tmp_path, proto, [[random(1, 1024)]]).export(tmp_path / "m.rknn")
+        script = """
+import re, sys
+from pathlib import Path
+from engine.files import package
+
+def told(name):
+    return int(re.search(name + r":\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
+
+package.write(sys.argv[2], package.read(sys.argv[3]))
+before = told("VmRSS")
+stored = package.read(sys.argv[1])
+package.write(sys.argv[2], stored)
+print(told("VmHWM") - before)
+"""
+        small = tmp_path / "small.rknn"
+        package.write(small, stored_model())
+        words = [sys.executable, "-c", script, str(path), str(tmp_path / "again.rknn"), str(small)]
+        taken = subprocess.run(words, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[3])
+        assert (tmp_path / "again.rknn").read_bytes() == path.read_bytes()
+        # Once, as the file's own pages.
+        assert path.stat().st_size > 32 << 20 and int(taken.stdout) < path.stat().st_size + (16 << 20)
 
     def test_unpacked_it_is_a_model_for_other_programs(self, path: Path, session: Session, tmp_path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
