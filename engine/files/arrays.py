@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 # Bytes. As ONNX Runtime's own tensors lie: where a kernel begins its vectors changes the order of its sums.
 ALIGNMENT = 64
 # As numpy's arrays have.
-_MOST_AXES = 64
+MOST_AXES = 64
 
 
 class Arrays:
@@ -64,7 +64,7 @@ class ArraysIn:
         """
         kind = np.dtype(dtype).newbyteorder("<")
         # The product of many large sizes alone would take hours.
-        if len(shape) > _MOST_AXES:
+        if len(shape) > MOST_AXES:
             raise FileError(f"holds no array of {len(shape)} axes", where=self._where)
         start, size = _aligned(self._end), math.prod(shape) * kind.itemsize
         if type(offset) is not int or offset != start or size > self._content.size - start:

@@ -72,6 +72,22 @@ def test_a_constant_of_endless_axes_is_refused_at_once(size: int, path: Path) ->
     assert time.process_time() - started < 5
 
 
+@pytest.mark.parametrize("sizes", [[(1 << 63) - 1] * 100_000, [1] * 100_000, [1 << 20] * 3, [-1, 3]])
+@pytest.mark.parametrize("kind", ["input", "output", "value_info"])
+def test_a_tensor_of_a_size_that_cannot_be_is_refused_at_once(kind: str, sizes: list[int], path: Path) -> None:
+    content = unpacked(path.read_bytes())
+    model = onnx.ModelProto.FromString(content["graph.onnx"])
+    shape = getattr(model.graph, kind)[0].type.tensor_type.shape
+    del shape.dim[:]
+    for size in sizes:
+        shape.dim.add(dim_value=size)
+    path.write_bytes(packed(summed({**content, "graph.onnx": model.SerializeToString()})))
+    started = time.process_time()
+    with pytest.raises(FileError):
+        package.read(path)
+    assert time.process_time() - started < 5
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("location", "../weights.bin"), ("location", "/etc/passwd"), ("offset", "64"), ("length", "4"), ("more", "1")],
