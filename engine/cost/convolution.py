@@ -24,8 +24,8 @@ class Convolution:
     """A convolution, or a product with a matrix as one of 1x1 over its rows.
 
     positions: input and output positions of one sample (height times width). kernel: positions of the window. A
-    transposed one takes the cycles of a plain one over its output. `added` is whether it adds another feature map of its
-    output's shape; `weighed` whether its weights are constants, which the batch reads once; `given_out` whether the
+    transposed one takes the cycles of a plain one over its output. `added` is whether it adds another feature map of
+    its output's shape; `weighed` whether its weights are constants, which the batch reads once; `given_out` whether the
     model gives its output to the caller.
     """
 
