@@ -66,8 +66,8 @@ Console.report = lambda self, stage, done, total: pause() if (stage, done) == ("
     # The package's first part is written, the second is not.
     "export in the middle": """
 import zipfile
-write = zipfile.ZipFile.writestr
-zipfile.ZipFile.writestr = lambda self, info, data: pause() if self.namelist() else write(self, info, data)
+begin = zipfile.ZipFile.open
+zipfile.ZipFile.open = lambda self, info, mode: pause() if self.namelist() else begin(self, info, mode)
 """,
 }
 PAUSED = """
