@@ -151,14 +151,17 @@ def _own_row(table: Table, name: str) -> Row | None:
 def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     """`model`, which is changed, with these of its tensors as outputs too; as they are stored, where it has Q/DQ nodes.
 
-    Such an output has the name of what its DequantizeLinear gives.
+    Such an output is a copy with a name of its own, since the toolkit fails on one that its readers share.
     """
     graph = model.graph
     stored = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "QuantizeLinear"}
     read = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     for name in names:
-        output = graph.output.add(name=read.get(stored.get(name, ""), name))
-        output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+        source = read.get(stored.get(name, ""), "")
+        if source:
+            name = f"{source}.copy"
+            graph.node.add(op_type="Identity", name=name, input=[source], output=[name])
+        graph.output.add(name=name).type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     return model
 
 

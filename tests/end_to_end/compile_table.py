@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from engine.compiler.results import CompileSummary, WayScore
 from engine.config import Config
@@ -25,22 +26,26 @@ from tests.zoo import FOLDER
 
 TARGETS = ("rk3588", "rk3566")
 AFTER = ("auto", "tune")
-PHOTOS = 15
-"""Of the zoo, besides the model's own reference input."""
-
+_LETTERS = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJ 0123456789"
 WISH = Wish(cosine=0.9999, cost=0.3)
 """More than `auto` reaches alone, for at most so much more time."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A model of the zoo and how images become its inputs, as its meta.json says in words."""
+    """A model of the zoo and how images become its inputs, as its meta.json says in words.
+
+    It is given so many photos of the zoo besides its own reference input; with `words`, where it looks for text, with
+    lines of text written on them.
+    """
 
     name: str
     folder: str
     mean: float
     std: float
     bgr: bool
+    photos: int = 15
+    words: bool = False
 
     @property
     def model(self) -> ZooModel:
@@ -51,18 +56,35 @@ class Case:
 CASES = (
     Case("cls", "ch_ppocr_mobile_v2.0_cls_infer", 127.5, 127.5, True),
     Case("ultraface", "ultraface_slim320", 127.0, 128.0, False),
-    Case("det", "ch_PP-OCRv4_det_infer", 127.5, 127.5, True),
+    Case("det", "ch_PP-OCRv4_det_infer", 127.5, 127.5, True, 7, True),
 )
 
 
-def write_dataset(case: Case, folder: Path, photos: int = PHOTOS) -> Path:
+def write_dataset(case: Case, folder: Path) -> Path:
     """A dataset file of the model's reference input, as an image would be, and photos."""
     (array,) = case.model.fed.values()
     own = folder / f"{case.name}.npy"
-    np.save(own, np.rint(array * case.std + case.mean).astype(np.float32))
-    files = [own, *sorted((FOLDER / "photos").glob("*.jpg"))[:photos]]
+    pixels = np.rint(array * case.std + case.mean).astype(np.float32)
+    np.save(own, np.moveaxis(pixels, 1, 3))
+    files = [own, *sorted((FOLDER / "photos").glob("*.jpg"))[: case.photos]]
+    if case.words:
+        files[1:] = [_with_words(file, folder / f"{file.stem}.png", index) for index, file in enumerate(files[1:])]
     path = folder / f"{case.name}.txt"
     path.write_text("".join(f"{file}\n" for file in files))
+    return path
+
+
+def _with_words(photo: Path, path: Path, seed: int) -> Path:
+    """A copy of a photo with lines of text on it, of several sizes and colours."""
+    generator = np.random.default_rng(seed)
+    image = Image.open(photo).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    for line in range(6):
+        size, shade = int(generator.integers(18, 44)), int(generator.integers(0, 2)) * 255
+        place = (int(generator.integers(5, 120)), 15 + line * 75)
+        text = "".join(generator.choice(list(_LETTERS), size=int(generator.integers(6, 16))))
+        draw.text(place, text, fill=(shade, shade, shade), font=ImageFont.load_default(size))
+    image.save(path)
     return path
 
 
@@ -85,9 +107,9 @@ def session_of(case: Case, target: str, dataset: Path, after: str) -> Session:
     return session
 
 
-def compiled(case: Case, target: str, after: str, folder: Path, *, photos: int = PHOTOS) -> CompileSummary:
+def compiled(case: Case, target: str, after: str, folder: Path) -> CompileSummary:
     """The model compiled by the best way, all ways measured."""
-    dataset = write_dataset(case, folder, photos)
+    dataset = write_dataset(case, folder)
     session = session_of(case, target, dataset, after)
     output = folder / f"{case.name}.{target}.rknn"
     return CompileSession.compile(session, output, dataset, analysis=False)  # type: ignore[arg-type]
