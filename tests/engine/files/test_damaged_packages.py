@@ -71,7 +71,7 @@ def _bomb() -> bytes:
     """A manifest of many megabytes in a few kilobytes."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("manifest.json", "w") as member:
-        for _ in range(32):
+        for _ in range(6):
             member.write(bytes(4 << 20))
     return file.getvalue()
 
@@ -123,7 +123,7 @@ def _end(**changed: int) -> bytes:
 
 
 def _fill(archive: zipfile.ZipFile) -> None:
-    for number in range(20_000):
+    for number in range(5_000):
         archive.writestr(str(number), b"")
 
 
