@@ -57,6 +57,8 @@ def _facts(bench: TuningBench, shown: int, total: int, marked: int) -> list[tupl
         saved = editing.saved_quality
         before = f"{digits(saved.cosine)}>" if saved is not None and digits(saved.cosine) != digits(cosine) else ""
         facts.append((0, f"cos {before}{digits(now)}{'~' if pending else ''}", "text"))
+    if bench.board_only:
+        facts.append((1, "vendor's, read-only", "warning"))
     if bench.unsaved:
         facts.append((1, f"*{bench.unsaved}", "changed"))
     facts += _costs(bench)
@@ -149,6 +151,8 @@ def _useful(bench: TuningBench) -> list[str]:
         return ["cancel", *(["filter"] if bench.summary else [])]
     if bench.summary is None:
         return [*(["restart"] if bench.path else []), "open"]
+    if bench.board_only:
+        return ["filter", "open"]
     if not bench.built:
         return ["build_int8", "build_float16", "dataset", "target", "filter", "open"]
     if not bench.editing.ready:

@@ -142,7 +142,7 @@ class Bench(TuningBench):
 
     def compare_targets(self) -> None:
         """Ask what the model would take on every target, where that is not known; `target_totals` then has it."""
-        if self.idle:
+        if self.idle and not self.board_only:
             self.costs.compare()
 
     def layer_facts_of(self, layer: str) -> LayerFacts | None:

@@ -58,7 +58,10 @@ def notice_of(error: EngineError, log: Path | None = None, model: str = "") -> N
 
     `model` is the file that options for cutting are about.
     """
-    text = str(in_option_words(error, model))
+    error = in_option_words(error, model)
+    # Keys of encrypted files are never typed here: what is typed goes through a pipe, and may end in a journal.
+    error.hint = re.sub(r"^give key=, or (set .*)", r"leave, \1, then open it again", error.hint)
+    text = str(error)
     if log is not None and type(error).__name__ == "InternalError":
         text += f" [log: {log}]"
     return Notice(text, "error")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rknn_tui.bench.dialogue import Notice, Reply, counted
 from rknn_tui.bench.job import Job
+from rknn_tui.bench.project import LOAD_OPTIONS
 from rknn_tui.graph.bars import digits
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ def outcome(bench: Workbench, job: Job, value: Any) -> list[Reply]:
         model = bench.summary
         text = f"{len(model.layers)} layers, {short_count(model.parameters)} parameters: {next_step(bench)}"
         notes = model.notes
+        cuts = [name for name in LOAD_OPTIONS if bench.given.get(name)]
+        if bench.board_only and cuts:
+            notes = (*notes, f"not used for a compiled file: {', '.join(cuts)}")
     elif job.name.startswith("build") and bench.build is not None:
         build = bench.build
         samples = f" with {build.samples} samples" if build.samples else ""
@@ -52,6 +56,8 @@ def outcome(bench: Workbench, job: Job, value: Any) -> list[Reply]:
 def next_step(bench: Workbench) -> str:
     """What to do with a model that was just loaded."""
     key = bench.keymap.shown
+    if bench.board_only:
+        return f"a vendor's .rknn, read-only; {key('open')} opens the source model"
     if bench.built == "float16":
         return f"built float16, {key('build_int8')} quantizes to int8"
     if bench.built:

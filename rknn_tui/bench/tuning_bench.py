@@ -83,7 +83,9 @@ class TuningBench(Workbench):
         return self.text.path or str(path.with_name(f"{path.stem}.quantization.cfg"))
 
     def command_line(self) -> str:
-        """The headless command that builds what is on the bench."""
+        """The headless command that builds what is on the bench, or shows it where there is nothing to build."""
+        if self.board_only:
+            return shlex.join(["rknn-tui", "inspect", self.path])
         if self.text.path and not self.text.unsaved:
             path = Path(self.text.path)
             stem = path.name.removesuffix(".quantization.cfg")

@@ -81,6 +81,8 @@ class Workbench(EngineJobs):
             self.searches.cancel()
             self.job_over(self.searches.job, "cancelled", "the model is another one now")
         self.summary: ModelSummary | None = None
+        self.board_only = False
+        """Whether the model is a file of the vendor's compiler: it is shown, and nothing can be done with it here."""
         self.build: BuildSummary | None = None
         self.built_target = ""
         self.report: AccuracyReport | None = None
@@ -95,6 +97,8 @@ class Workbench(EngineJobs):
     def target(self) -> str:
         """The chip that is built for."""
         known = self.summary.target if self.summary else ""
+        if self.board_only:
+            return known
         return str(self.config.get("target_platform") or known or "rk3566")
 
     @property
@@ -150,14 +154,20 @@ class Workbench(EngineJobs):
     def _load(self) -> Reply:
         self._keep_edits()
         self._forget()
+        if Path(self.path).suffix.lower() == ".rknn":
+            # Ours has that ending too: only the engine tells which of them it is.
+            return self._start("load", ("vendor_summary", {"path": self.path}))
+        return self._start("load", *self._load_steps())
+
+    def _load_steps(self) -> list[tuple[str, dict[str, Any]]]:
         settings = ("configure", {"config": self.config, "reset": True})
         path = Path(self.path)
         if path.suffix == ".model" and is_file(path.with_suffix(".data")):
             names = (path, path.with_suffix(".data"), path.with_suffix(".quantization.cfg"))
             files = dict(zip(("model_input", "data_input", "model_quantization_cfg"), map(str, names), strict=True))
-            return self._start("load", settings, ("hybrid_step2", files), ("summary", {}))
+            return [settings, ("hybrid_step2", files), ("summary", {})]
         params = {"path": self.path} | {key: value for key, value in self.load_options.items() if value}
-        return self._start("load", settings, ("load", params))
+        return [settings, ("load", params)]
 
     def build_int8(self) -> Reply:
         """Quantize; asks for the dataset when none is known, unless the model came quantized.
@@ -301,7 +311,7 @@ class Workbench(EngineJobs):
         words += ["the cfg as it was typed"] if found.text is not None and found.text.typed else []
         kept = f"{' and '.join(words)} kept. " if words else ""
         again = "starts it again, and builds again" if self._built_with else "starts the engine again"
-        lost = "What was built is lost. " if self.built else ""
+        lost = "What was built is lost. " if self.built and not self.board_only else ""
         return Notice(f"{error}\n{lost}{kept}{self._key('restart')} {again}.", "error")
 
     def answer(self, question: Question, text: str) -> Reply:
@@ -359,6 +369,9 @@ class Workbench(EngineJobs):
                 self._next(job)
                 return []
             self.job = None
+            if job.name == "load" and self.summary is None:
+                # It was cancelled between two of its requests.
+                return [Notice(f"load: cancelled; {self._ways_on()}")]
             replies = outcome(self, job, value)
             if job.name.startswith("build") or (job.name == "load" and self.editing.ready):
                 replies = [*replies, *([reply] if (reply := self.edits_ready()) is not None else [])]
@@ -385,7 +398,9 @@ class Workbench(EngineJobs):
         return [notice_of(error, self._log, self.path)]
 
     def _take(self, job: Job, value: Any) -> None:
-        if isinstance(value, ModelSummary):
+        if job.method == "vendor_summary":
+            self._take_vendor(job, value)
+        elif isinstance(value, ModelSummary):
             self.summary = value
             if job.name == "load" and value.built:
                 # A package brings its own settings.
@@ -411,6 +426,14 @@ class Workbench(EngineJobs):
             self.editing.begin_live(value)
             if len(self.editing.layers) <= self.settings.trace_layers:
                 self.searches.trace(self.analysed, told=False)
+
+    def _take_vendor(self, job: Job, summary: ModelSummary | None) -> None:
+        """Show a vendor's file. The engine does not hold it: nothing may be asked of it from now on."""
+        if summary is None:
+            job.steps += self._load_steps()
+            return
+        self.summary, self.board_only, self.built_target = summary, True, summary.target
+        self._again = None
 
     def _begin_edits(self, summary: ModelSummary) -> None:
         if summary.built == "float16":
@@ -445,6 +468,11 @@ class Workbench(EngineJobs):
         """What to say where a model is wanted and none is there."""
         return Notice(f"no model is loaded: {self._ways_on()}", "warning")
 
+    def without_source(self) -> Notice:
+        """What to say where something is wanted that only the source of a vendor's file can give."""
+        text = f"a vendor's .rknn runs only on a board: for that, open the source model ({self._key('open')})"
+        return Notice(text, "warning")
+
     def _ways_on(self) -> str:
         again = f", {self._key('restart')} tries this one again" if self.path else ""
         return f"{self._key('open')} opens a model{again}"
@@ -454,6 +482,8 @@ class Workbench(EngineJobs):
             return self._busy()
         if self.died is not None:
             return Notice(f"the engine has ended: {self._key('restart')} starts it again", "error")
+        if self.board_only:
+            return self.without_source()
         return None if self.summary is not None else self.without_model()
 
     def _busy(self) -> Reply:

@@ -33,6 +33,13 @@ _REPEATED = {
     *("next_bad", "previous_bad", "next_match", "previous_match", "worst", "undo", "redo"),
     *("previous_on_lane", "next_on_lane", "jump", "cycle"),
 }
+_OF_A_SOURCE = {
+    *("build_int8", "build_float16", "analyse", "trace", "tune", "candidates", "lint", "export", "target", "journal"),
+    *("dataset", "sample", "config", "cycle", "set_int8", "set_int16", "set_float16", "set_default", "set_where"),
+    *("range", "undo", "redo", "save", "save_as", "editor", "difference", "reload", "open_cfg", "external"),
+    *("next_fault", "other_pane", "next_bad", "previous_bad", "worst", "screen_charts", "screen_compare"),
+}
+"""What there is nothing for in a vendor's file: numbers, changes, and the settings of a build."""
 
 
 class TuneActions(CfgPane):
@@ -80,6 +87,10 @@ class TuneActions(CfgPane):
         if action in MOVES:
             target = MOVES[action](self.graph)
             self.graph.move_to(self.graph.cursor + (target - self.graph.cursor) * times)
+            return
+        if self.bench.board_only and action in _OF_A_SOURCE:
+            # From whatever screen is in front: some of these keys work on all of them.
+            self.app.tell(self.bench.without_source())
             return
         handler: Callable[[], Reply] = getattr(self, f"do_{action}")
         before = self._message

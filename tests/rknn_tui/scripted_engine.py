@@ -4,6 +4,7 @@
 it is cancelled. Building `slow.onnx` goes on until it is cancelled, `steady.onnx` for ten seconds with ten reports in
 each, `stuck.onnx` ignores the cancel, `deadly.onnx` ends the process. A search of `long-N.onnx` goes on until it is
 cancelled. Each float16 layer brings the outputs' cosine a little nearer to 1; layer 9 cannot be wished for.
+`vendor-N.rknn` is a file of the vendor's compiler with N layers, and loads as nothing else.
 
 `graph-N.onnx` is a graph of N layers with skips, splits and joins, where every layer has a share of the error, and
 where float16 for one brings the REACH layers after it nearer to 1; `steady` and `long` in its name do as above, and
@@ -179,6 +180,17 @@ class ScriptedSession:
         self.model = ModelSummary(path, "onnx", 17, (tensor,), (tensor,), layers, 123456, "rk3566")
         self.precision, self.wishes = "", {}
         return self.summary()
+
+    def vendor_summary(self, path: str) -> ModelSummary | None:
+        found = re.fullmatch(r"vendor-(\d+)\.rknn", Path(path).name)
+        if found is None:
+            return None
+        layers = tuple(dataclasses.replace(layer(index), precision="int8") for index in range(int(found[1])))
+        tensor = TensorSummary("x", (1, 3, 8, 8), "int8", "nhwc")
+        notes = ("compiled: it runs only on a board",)
+        return ModelSummary(
+            path, "vendor's .rknn", 0, (tensor,), (tensor,), layers, 4321, "rk3588", "int8+float16", notes
+        )
 
     def build(
         self,
