@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from engine.compiler.results import WAYS, CompileSummary
 from engine.errors import ConfigError, InputError
+from engine.files.compiled import compiled
 from engine.progress import Progress
 from engine.quantization.dataset import Dataset, read_sample
 from engine.quantization.preprocessing import InputSpec, input_specs
@@ -28,6 +30,8 @@ class CompileSession(SessionState):
     ) -> CompileSummary:
         """Compile the built model for its target with the vendor's toolkit, and write the vendor's binary to `path`.
 
+        A package that is exported later has the binary too.
+
         `samples`, as in `live`: the calibration samples, which some ways need and all are judged on. `way`: see
         engine.compiler.results.WAYS; 'auto' takes the one whose outputs come nearest to the float model's on the
         toolkit's own simulator. `analysis`: whether layers are compared as both simulators see them. `folder`: where
@@ -49,7 +53,14 @@ class CompileSession(SessionState):
         if samples is not None:
             both = compiling.Samples(_read(samples, as_given(specs)), _read(samples, specs))
         order = compiling.Order(built, loaded.model, specs, both, way, analysis)
-        return compiling.compile_model(order, output, python, progress)
+        summary = compiling.compile_model(order, output, python, progress)
+        facts = {"way": summary.way}
+        cosine = next(score.cosine for score in summary.ways if score.way == summary.way)
+        if cosine is not None:
+            facts["cosine"] = f"{cosine:.6f}"
+        binary = compiled(output.read_bytes(), summary.target, f"rknn-toolkit2 {summary.toolkit}", facts)
+        self._built = dataclasses.replace(built, stored=built.stored.with_compiled(binary))
+        return summary
 
 
 def _read(samples: SampleList, specs: tuple[InputSpec, ...]) -> Samples:
