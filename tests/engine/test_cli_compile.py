@@ -15,9 +15,7 @@ from engine.cli_compile_arguments import compile_arguments, compiler_arguments
 from engine.cli_console import Console
 from engine.cli_options import add_job_arguments
 from engine.cli_verbs import Parser
-from engine.session import Session
-from engine.session_compile import CompileSession
-from tests.engine.compiler.conftest import stand_in
+from tests.engine.compiler.conftest import stand_in, wire
 from tests.small_networks import built, network, random
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the vendor's toolkit runs on Linux")
@@ -27,8 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the vendor's to
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Here: model.onnx, dataset.txt with four samples, and an environment with a stand-in of the toolkit."""
     monkeypatch.setenv("RKNN_TUI_TOOLKIT", str(stand_in(tmp_path / "environment")))
-    if not hasattr(Session, "compile"):
-        monkeypatch.setattr(Session, "compile", CompileSession.compile, raising=False)
+    wire(monkeypatch)
     proto = network({"x": (1, 3, 8, 8)}, "y = Conv <pads = [1, 1, 1, 1]> (x, w)", {"w": random(4, 3, 3, 3)})
     built(tmp_path, proto, [[random(1, 3, 8, 8, seed=seed)] for seed in range(4)])
     monkeypatch.chdir(tmp_path)
@@ -87,14 +84,13 @@ def test_a_package_is_compiled_as_it_was_built(folder: Path, capsys: pytest.Capt
     assert "was built for rk3588" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not hasattr(Session, "compile"), reason="sessions do not keep binaries yet")
 def test_the_package_may_take_up_the_binary(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["compile", "model.onnx", "--dataset=dataset.txt", "-o", "out.rknn", "--package", "ours.rknn"]
     assert run(*words) == 0
     capsys.readouterr()
     assert cli.main(["inspect", "ours.rknn"]) == 0
     assert "rknn-toolkit2 2.5.0" in capsys.readouterr().out
-    assert cli.main(["infer", "ours.rknn", "sample0_0.npy", "-q"]) == 0
+    assert cli.main(["infer", "ours.rknn", (folder / "dataset.txt").read_text().split()[0], "-q"]) == 0
 
 
 def test_says_before_the_build_that_the_toolkit_is_missing(
