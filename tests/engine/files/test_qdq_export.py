@@ -147,8 +147,14 @@ def test_a_session_writes_it(tmp_path: Path) -> None:
 
 @needs_zoo
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["asymmetric_quantized-8", "asymmetric_quantized-16"])
-@pytest.mark.parametrize("model", zoo_models.models(), ids=lambda model: model.label)
+@pytest.mark.parametrize(
+    ("model", "dtype"),
+    [
+        pytest.param(model, f"asymmetric_quantized-{bits}", id=f"{model.label}-int{bits}")
+        for model in zoo_models.models()
+        for bits in ((8, 16) if model.framework == "onnx" else (8,))
+    ],
+)
 def test_real_models_compute_nearly_the_same(model: ZooModel, dtype: str, tmp_path: Path) -> None:
     if model.framework == "pytorch":
         pytest.importorskip("torch", reason="PyTorch models are read with the package torch")
