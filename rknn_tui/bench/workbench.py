@@ -232,7 +232,10 @@ class Workbench(EngineJobs):
             return refusal
         if not self.built:
             return Notice(f"nothing is built yet: {self._key('build_int8')} quantizes to int8", "warning")
-        return Question("export", "write to:", prefill=str(Path(self.path).with_suffix(".rknn")))
+        # What is written is plain: it does not offer to replace the encrypted file that it came from.
+        path = Path(self.path)
+        path = path.with_suffix("") if path.name.endswith(".crypt.rknn") else path
+        return Question("export", "write to:", prefill=str(path.with_suffix(".rknn")))
 
     def next_target(self) -> Reply:
         """Go on to the next chip; the key may come again while the last change is under way."""

@@ -163,3 +163,15 @@ async def test_a_missing_key_is_told_whole_and_unsaved_edits_come_back(
         await user.press("b")
         await user.until(lambda: user.app.bench.unsaved == 1, lambda: user.text("message"))
         assert any("that were not saved are back" in notice.text for notice in user.app.tune.notices)
+
+
+async def test_an_export_does_not_offer_to_replace_the_encrypted_file(
+    engine_command: list[str], model_folder: Path
+) -> None:
+    path = model_folder / "layers-9.crypt.rknn"
+    path.touch()
+    async with opened(engine_command, path) as user:
+        await user.press("b", "enter")
+        await user.sees("message", "built int8")
+        await user.press("e")
+        assert user.app.tune.prompt.value == str(model_folder / "layers-9.rknn")
