@@ -43,6 +43,7 @@ from engine.progress import Progress
 from engine.quantization.corrected import corrected_model
 from engine.quantization.preprocessing import InputSpec
 from engine.quantization.samples import Sample, spread
+from engine.quantization.traffic import computed_in
 from engine.simulator.quantized_onnx import to_qdq
 
 Array = np.ndarray[Any, Any]
@@ -337,10 +338,23 @@ class _Work:
         """The toolkit analyses no model that came with Q/DQ nodes, but its simulator gives out what it is asked for."""
         assert self._order.samples is not None and self._given is not None
         names = self._between()
-        self._by_qdq(names)
+        try:
+            self._by_qdq(names)
+        except CompilerError:
+            # It takes some tensors between int8 and float16 layers amiss when they are outputs too.
+            self._revive()
+            mixed = self._beside_float16()
+            names = [name for name in names if name not in mixed]
+            self._by_qdq(names)
         reference = _float_tensors(self._quantized.model, names, self._order.samples.normalized[0])
         found = self._infer([self._given.all[0]], [array.shape for array in reference])
         return cosines([*self._outputs, *names], [reference], found)
+
+    def _beside_float16(self) -> set[str]:
+        """What float16 layers read and make."""
+        table = self._quantized.table
+        half = [layer for layer in self._quantized.layers if "float16" in computed_in(layer, table)]
+        return {name for layer in half for name in (*layer.inputs, *layer.outputs)}
 
     def _between(self) -> list[str]:
         """The tensors of numbers between the layers."""
