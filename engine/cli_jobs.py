@@ -55,10 +55,7 @@ def build(arguments: argparse.Namespace, console: Console) -> int:
     output = Path(arguments.out) if arguments.out else Path.cwd() / f"{model.stem}.rknn"
     inputs = [arguments.model, arguments.cfg, arguments.data, options.dataset]
     check_result(output, "--out", inputs)
-    if arguments.onnx:
-        check_result(Path(arguments.onnx), "--onnx", inputs)
-        if Path(arguments.onnx).resolve() == output.resolve():
-            raise UsageError("would replace the package", where="--onnx", hint="name another file")
+    _check_further(arguments, output, inputs)
     if arguments.cfg:
         session, built = build_hybrid(arguments, options, arguments.cfg, console)
     elif arguments.data:
@@ -76,11 +73,27 @@ def build(arguments: argparse.Namespace, console: Console) -> int:
     lines = [f"{path}: {build_text(built)}"]
     if arguments.onnx:
         lines.append(f"{session.export_onnx(arguments.onnx)}: the float model as it was quantized")
+    if arguments.qdq:
+        lines.append(f"{session.export_qdq(arguments.qdq)}: the quantized model as Q/DQ ONNX")
     document = {"model": session.summary(), "build": built, "output": str(path), "bytes": path.stat().st_size}
     if built.candidates:
         lines += ["", recipes_text(built.candidates)]
-    console.result({**document, "onnx": arguments.onnx}, "\n".join(lines))
+    console.result({**document, "onnx": arguments.onnx, "qdq": arguments.qdq}, "\n".join(lines))
     return 0
+
+
+def _check_further(arguments: argparse.Namespace, output: Path, inputs: Sequence[str | None]) -> None:
+    """Refuse files to be written beside the package that could not be, before there is work to lose."""
+    taken = [output.resolve()]
+    for option, name in (("--onnx", arguments.onnx), ("--qdq", arguments.qdq)):
+        if not name:
+            continue
+        check_result(Path(name), option, inputs)
+        if Path(name).resolve() in taken:
+            raise UsageError("would replace another result", where=option, hint="name another file")
+        taken.append(Path(name).resolve())
+    if arguments.qdq and arguments.float16:
+        raise UsageError("is for quantized models", where="--qdq", hint="--onnx writes the float model")
 
 
 def infer(arguments: argparse.Namespace, console: Console) -> int:

@@ -227,6 +227,7 @@ def _build_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--onnx", metavar="OUT.onnx", help="also write the float model with corrected weights and biases"
     )
+    parser.add_argument("--qdq", metavar="OUT.onnx", help="also write the quantized model as ONNX for other runtimes")
     parser.add_argument("--cfg", metavar="FILE", help="build as this edited .quantization.cfg says; MODEL is a .model")
     parser.add_argument("--data", metavar="FILE", help="the .data that belongs to the .model (default: that beside it)")
 

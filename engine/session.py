@@ -23,6 +23,8 @@ from engine.quantization.dataset import Dataset
 from engine.quantization.preprocessing import feeds_from_caller, input_specs
 from engine.quantization.samples import Samples
 from engine.quantization.table import Table
+from engine.session_compile import CompileSession
+from engine.session_files import FilesSession
 from engine.session_loading import LoadingSession
 from engine.session_state import Array, path_from
 from engine.simulator.runner import Simulator
@@ -31,7 +33,7 @@ from engine.summaries import AccuracyReport, BuildSummary
 log = logging.getLogger("engine")
 
 
-class Session(LoadingSession):
+class Session(FilesSession, CompileSession, LoadingSession):
     """A model, what was built of it, and what can be asked of it.
 
     Calls raise EngineError (see `engine.errors`); a failed call leaves the session as it was. A session is used by one

@@ -150,7 +150,7 @@ class CfgSession(Session):
         base, loaded = self._current(), self._require_loaded("save_cfg")
         single = base.model(self._biases)
         plain = single.changed(table=dataclasses.replace(single.table, wishes={}))
-        stored = dataclasses.replace(base.built.stored, quantized=plain)
+        stored = base.built.stored.changed(plain)
         # What was read from such files may be written to them again: the graph is the same.
         source = None if loaded.framework == "hybrid" else loaded.path
         found = hybrid_files.write_beside(path_from(path, "path"), _text(text), stored, known=known, source=source)
@@ -198,7 +198,7 @@ class CfgSession(Session):
         if built.stored.batch > 1:
             # The graph for many samples takes longer to make than anything else here, and no edit changes it.
             many = dataclasses.replace(single, model=built.quantized.model, layers=built.quantized.layers)
-        stored = dataclasses.replace(built.stored, quantized=single)
+        stored = built.stored.changed(single)
         self._built = self._edited = dataclasses.replace(built, stored=stored, quantized=many)
         self._biases, self._simulator = biases, None
 

@@ -16,7 +16,6 @@ from engine.errors import OrderError
 from engine.quantization.edits import Edits, edited
 from engine.quantization.quantized import Quantized
 from engine.session import Session
-from engine.session_files import FilesSession
 from engine.simulator.quantized_onnx import to_qdq
 from engine.simulator.runner import Simulator
 from tests.end_to_end import zoo_models
@@ -125,16 +124,12 @@ def test_loading_it_gives_the_same_table(session: Session, tmp_path: Path) -> No
         assert (np.float32(found.scale), found.zero_point) == (np.float32(own.scale), own.zero_point)
 
 
-class Exporting(FilesSession, Session):
-    """As the engine's session has it."""
-
-
 def test_a_session_writes_it(tmp_path: Path) -> None:
     proto = network({"x": (1, 4)}, "m = Mul (x, x)\ny = Relu (m)", {})
     folder = tmp_path / "built"
     folder.mkdir()
     small = built(folder, proto, [[random(1, 4)]])
-    session = Exporting()
+    session = Session()
     with pytest.raises(OrderError):
         session.export_qdq(tmp_path / "m.onnx")
     session.load_rknn(small.export(tmp_path / "m.rknn"))
