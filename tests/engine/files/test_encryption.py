@@ -589,7 +589,8 @@ class TestPrivateFiles:
 
     def test_a_refused_file_leaves_none(self, place: Path, tmp_path: Path) -> None:
         path = sealed(tmp_path, content(300))
-        path.write_bytes(path.read_bytes()[:-1] + b"\0")
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
         with pytest.raises(FileError), decrypted(path, RAW):
             pytest.fail("was handed out")
         assert not list(place.iterdir())
