@@ -309,6 +309,7 @@ def test_a_search_on_a_real_model(on_det_at_home: Workbench) -> None:
         terminal.read_for(1.0)
         # Nothing at all is told while one step of it takes longer.
         assert len(terminal.read_for(3.0)) <= 3 * JOB_A_SECOND, place
-        assert "search" in terminal.text or "tune" in terminal.text
+        # On a busy machine it still measures what it starts from.
+        assert any(word in terminal.text for word in ("measure", "search", "tune")), terminal.text
     terminal.press("1x")
     terminal.sees("cancelled", 60)
