@@ -15,7 +15,7 @@ from engine.cli_compile_arguments import compile_arguments, compiler_arguments
 from engine.cli_console import Console
 from engine.cli_options import add_job_arguments
 from engine.cli_verbs import Parser
-from tests.engine.compiler.conftest import stand_in, wire
+from tests.engine.compiler.conftest import stand_in
 from tests.small_networks import built, network, random
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the vendor's toolkit runs on Linux")
@@ -25,7 +25,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the vendor's to
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Here: model.onnx, dataset.txt with four samples, and an environment with a stand-in of the toolkit."""
     monkeypatch.setenv("RKNN_TUI_TOOLKIT", str(stand_in(tmp_path / "environment")))
-    wire(monkeypatch)
     proto = network({"x": (1, 3, 8, 8)}, "y = Conv <pads = [1, 1, 1, 1]> (x, w)", {"w": random(4, 3, 3, 3)})
     built(tmp_path, proto, [[random(1, 3, 8, 8, seed=seed)] for seed in range(4)])
     monkeypatch.chdir(tmp_path)

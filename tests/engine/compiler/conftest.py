@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.session import Session
-from engine.session_compile import CompileSession
-
 DOUBLES = Path(__file__).parents[2] / "doubles"
 
 
@@ -26,13 +23,6 @@ def stand_in(folder: Path, version: str = "2.5.0") -> Path:
     python.write_text(f'#!/bin/sh\nPYTHONPATH="{packages}" exec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     return python
-
-
-def wire(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let sessions compile, until they do by themselves."""
-    for name, value in vars(CompileSession).items():
-        if callable(value) and not hasattr(Session, name):
-            monkeypatch.setattr(Session, name, value, raising=False)
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from engine.progress import Progress
 from engine.quantization.edits import Edits
 from engine.quantization.table import from_cfg
 from engine.session import Session
-from tests.engine.compiler.conftest import wire
 from tests.small_networks import built, network, random
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the vendor's toolkit runs on Linux")
@@ -28,7 +27,6 @@ SAMPLES = [[random(1, 3, 8, 8, seed=seed, spread=40.0)] for seed in range(6)]
 def session(tmp_path: Path, python: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     """Two convolutions, built for samples with a mean and a standard deviation of their own."""
     monkeypatch.setenv("RKNN_TUI_TOOLKIT", str(python))
-    wire(monkeypatch)
     body = """
         a = Conv <pads = [1, 1, 1, 1]> (x, w1, b1)
         b = Relu (a)
@@ -46,7 +44,7 @@ def session(tmp_path: Path, python: Path, monkeypatch: pytest.MonkeyPatch) -> Se
 
 def compiled(session: Session, output: Path, **more: Any) -> CompileSummary:
     samples = more.pop("samples", [[np.moveaxis(array, 1, 3)] for [array] in SAMPLES])
-    return session.compile(output, samples, **more)  # type: ignore[attr-defined, no-any-return]
+    return session.compile(output, samples, **more)
 
 
 @pytest.mark.parametrize("best", ["qdq", "cfg", "corrected", "default"])
