@@ -27,6 +27,8 @@ Array = np.ndarray[Any, Any]
 
 LARGEST_ANALYSIS = 16 << 20
 _NEWEST_OPSET = 19
+# Tensors that a note lists.
+_NAMED = 5
 _DTYPES = {"int8": "w8a8", "int16": "w16a16i_dfp"}
 
 
@@ -125,7 +127,9 @@ def cfg_with_ours(
         wider += own.min < row.min - 1e-6 * abs(row.min) or own.max > row.max + 1e-6 * abs(row.max)
         if low < high and (low, high) != (row.min, row.max):
             narrowed[name] = (low, high)
-    wishes = {name: precision for name, precision in ours.wishes.items() if name in theirs.rows}
+    # Of a model's input it takes no wish.
+    known = theirs.rows.keys() - set(names_of(quantized.model.graph.inputs))
+    wishes = {name: precision for name, precision in ours.wishes.items() if name in known}
     if narrowed:
         text = with_ranges(text, narrowed, where=where)
     if wishes:
@@ -133,9 +137,10 @@ def cfg_with_ours(
     notes = []
     if wider:
         notes.append(f"{wider} of our ranges are wider than the toolkit's, which stay")
-    lost = [name for name in ours.wishes if name not in theirs.rows]
+    lost = [name for name in ours.wishes if name not in known]
     if lost:
-        notes.append(f"the toolkit's graph has no {', '.join(lost[:5])}: their precisions are not handed over")
+        more = ", …" if len(lost) > _NAMED else ""
+        notes.append(f"the cfg way cannot hand over the precision of {', '.join(lost[:_NAMED])}{more}")
     return text, tuple(notes)
 
 
