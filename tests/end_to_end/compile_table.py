@@ -126,7 +126,7 @@ def _cell(score: WayScore | None) -> str:
     if score is None:
         return "-"
     if score.problem or score.cosine is None:
-        return score.problem[:40] or "-"
+        return score.problem[-60:] or "-"
     return f"{score.cosine:.6f} {score.noise:.1e}"
 
 
