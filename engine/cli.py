@@ -144,7 +144,7 @@ def _run(words: list[str], program: str) -> int:
         raise UsageError(f"unknown command {verb!r}", hint=nearest(verb, VERBS))
     arguments = verb_parser(verb, program).parse_words(words[1:])
     with Console(as_json=arguments.json, verbose=arguments.verbose, quiet=arguments.quiet) as console:
-        from engine import cli_cost, cli_demo, cli_files, cli_jobs, cli_operators, cli_replay, cli_tuning
+        from engine import cli_compile, cli_cost, cli_demo, cli_files, cli_jobs, cli_operators, cli_replay, cli_tuning
 
         jobs: dict[str, Callable[[argparse.Namespace, Console], int]] = {
             "build": cli_jobs.build,
@@ -159,6 +159,8 @@ def _run(words: list[str], program: str) -> int:
             "replay": cli_replay.replay,
             "inspect": cli_jobs.inspect,
             "ops": cli_operators.ops,
+            "compile": cli_compile.compile_model,
+            "compiler": cli_compile.compiler,
             "encrypt": cli_files.encrypt,
             "decrypt": cli_files.decrypt,
             "demo": cli_demo.demo,

@@ -8,6 +8,16 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from engine.cli_compile_arguments import (
+    COMPILE_EXAMPLES,
+    COMPILE_MORE,
+    COMPILE_USAGE,
+    COMPILER_EXAMPLES,
+    COMPILER_MORE,
+    COMPILER_USAGE,
+    compile_arguments,
+    compiler_arguments,
+)
 from engine.cli_console import print_result
 from engine.cli_options import UsageError, add_job_arguments, expand_arguments, flags
 from engine.cost.schema import estimate_schema
@@ -26,6 +36,8 @@ VERBS = {
     "replay": "do again what a journal of the app says",
     "inspect": "show a model's inputs, outputs and layers",
     "ops": "list the operators that each framework's models may have, and which chips run them",
+    "compile": "make what the chip runs of a model, with the vendor's compiler",
+    "compiler": "install the vendor's compiler in an environment of its own, or tell what is there",
     "encrypt": "encrypt a package, or a file of the vendor's compiler, with a key of your own",
     "decrypt": "make the plain file again of what `encrypt` wrote",
     "demo": "build, analyse, repair and score the bundled model",
@@ -44,6 +56,8 @@ _USAGES = {
     "replay": "JOURNAL [--until N] [--folder DIR] [--dry-run] [options]",
     "inspect": "MODEL [options]",
     "ops": "[--framework NAME] [--target CHIP] [options]",
+    "compile": COMPILE_USAGE,
+    "compiler": COMPILER_USAGE,
     "encrypt": "MODEL.rknn [-o OUT] [--level N] [--key-file FILE] [options]",
     "decrypt": "FILE [-o OUT] [--key-file FILE] [options]",
     "demo": "[--headless] [--worst N] [options]",
@@ -100,6 +114,8 @@ _EXAMPLES = {
     "ops": """\
   {program} ops --framework tflite --target rk3566
   {program} ops --json""",
+    "compile": COMPILE_EXAMPLES,
+    "compiler": COMPILER_EXAMPLES,
     "encrypt": """\
   {program} encrypt model.rknn
   {program} encrypt model.rknn --level 3 --key-file ~/model.key -o delivery.rknn""",
@@ -157,8 +173,8 @@ def verb_parser(verb: str, program: str) -> Parser:
     return parser
 
 
-_WITHOUT_MODEL = ("demo", "replay", "ops")
-_WITHOUT_BUILD = ("demo", "replay", "set", "ops", "encrypt", "decrypt")
+_WITHOUT_MODEL = ("demo", "replay", "ops", "compiler")
+_WITHOUT_BUILD = ("demo", "replay", "set", "ops", "encrypt", "decrypt", "compiler")
 
 _WITH_HYBRID = "a model, a package, or the .model of hybrid quantization"
 _MODELS = {
@@ -167,6 +183,7 @@ _MODELS = {
     "memory": _WITH_HYBRID,
     "tune": _WITH_HYBRID,
     "hybrid": "a model",
+    "compile": _WITH_HYBRID,
     "set": "the .model of hybrid quantization, or a package",
     "encrypt": "a package, or a .rknn of the vendor's compiler",
     "decrypt": "a file that `encrypt` wrote",
@@ -183,6 +200,8 @@ The key is a passphrase or 32 random bytes. It comes from --key-file (the file's
 environment (RKNN_TUI_KEY is a passphrase, RKNN_TUI_KEY_FILE names a file), or is asked for."""
 
 _MORE = {
+    "compile": COMPILE_MORE,
+    "compiler": COMPILER_MORE,
     "encrypt": f"""{_KEY} Without it
 nobody opens the file again.
 
@@ -395,6 +414,8 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "set": _set_arguments,
     "replay": _replay_arguments,
     "ops": _ops_arguments,
+    "compile": compile_arguments,
+    "compiler": compiler_arguments,
     "encrypt": _encrypt_arguments,
     "decrypt": _decrypt_arguments,
     "demo": _demo_arguments,
