@@ -8,6 +8,7 @@ output carries only what the guide says is printed.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
@@ -73,6 +74,7 @@ class RKNN(LoadingCalls):
         self._built = ""
         self._running: _Runtime | None = None
         self._package: Path | None = None
+        self._dataset: str | None = None
 
     @toolkit_call(-1)
     def config(
@@ -145,14 +147,23 @@ class RKNN(LoadingCalls):
             built = session.build(
                 do_quantization=bool(do_quantization), dataset=dataset, rknn_batch_size=batch, progress=progress
             )
-        self._built = built.precision
+        self._built, self._dataset = built.precision, dataset
         log_build("build", built)
         return 0
 
     @toolkit_call(-1)
-    def export_rknn(self, export_path: str) -> int:
-        """Write the built model to `export_path`. Returns 0 or -1."""
-        path = self._ready().export(export_path)
+    def export_rknn(self, export_path: str, *, compile_npu: bool = False) -> int:
+        """Write the built model to `export_path`. Returns 0 or -1.
+
+        `compile_npu`, which is not the toolkit's: with what the chip runs in it, compiled by the vendor's toolkit in an
+        environment of its own; see `Session.compile`. The samples are those that `build` was given.
+        """
+        session = self._ready()
+        if compile_npu:
+            with tempfile.TemporaryDirectory() as folder, stages("export_rknn") as progress:
+                summary = session.compile(Path(folder) / "npu.rknn", self._dataset, progress=progress)
+            LOG.info("export_rknn: compiled for %s, way %s", summary.target, summary.way)
+        path = session.export(export_path)
         self._package = path
         LOG.info("export_rknn: wrote %s", path)
         return 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.builds import Built
+from engine.compiler.results import CompileSummary
 from engine.cost.relative import RelativeCost
 from engine.errors import InputError, QuantizationError, nearest
 from engine.files import hybrid_files
@@ -100,6 +101,14 @@ class CfgSession(Session):
         if self._built is not None and self._built.stored.precision != "float16":
             self._current()
         return copy.copy(self)
+
+    def compile(self, *arguments: Any, **named: Any) -> CompileSummary:
+        """As Session has it; what is edited stays edited."""
+        before = self._built
+        found = super().compile(*arguments, **named)
+        if self._edited is before:
+            self._edited = self._built
+        return found
 
     def edits(self) -> CfgReading:
         """The built model's wishes, and those ranges that are not the build's own."""

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.api import RKNN
 from engine.compiler.errors import CompilerError
 from engine.compiler.results import CompileSummary, layers_text, ways_text
 from engine.errors import Cancelled, ConfigError
+from engine.files import package
 from engine.progress import Progress
 from engine.quantization.edits import Edits
 from engine.quantization.table import from_cfg
 from engine.session import Session
+from engine.session_live import LiveSession
 from tests.small_networks import built, network, random
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the vendor's toolkit runs on Linux")
@@ -153,3 +156,27 @@ def test_names_the_step_to_take_where_the_toolkit_is_missing(
     with pytest.raises(CompilerError) as caught:
         compiled(session, tmp_path / "y.rknn")
     assert "rknn-tui compiler install" in caught.value.hint
+
+
+def test_the_toolkits_export_puts_the_binary_into_the_package_when_asked(
+    session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rknn = RKNN()
+    assert rknn.config(mean_values=[[1, 2, 3]], std_values=[[20, 30, 40]], target_platform="rk3588") == 0
+    assert rknn.load_onnx(str(tmp_path / "model.onnx")) == 0
+    assert rknn.build(dataset=str(tmp_path / "dataset.txt")) == 0
+    assert rknn.export_rknn(str(tmp_path / "plain.rknn")) == 0
+    assert not package.read_compiled(tmp_path / "plain.rknn")
+    assert rknn.export_rknn(str(tmp_path / "m.rknn"), compile_npu=True) == 0
+    (binary,) = package.read_compiled(tmp_path / "m.rknn")
+    assert binary.target == "rk3588" and binary.read()
+
+
+def test_edits_survive_compiling(session: Session, tmp_path: Path) -> None:
+    edited = LiveSession(session.config)
+    edited.load(tmp_path / "model.onnx")
+    edited.build(dataset=tmp_path / "dataset.txt")
+    text = edited.cfg_text().replace("custom_quantize_layers: {}", "custom_quantize_layers:\n    b: float16")
+    edited.apply(edited.cfg_read(text).wishes, {}, whole=False)
+    compiled(edited, tmp_path / "y.rknn", way="default")
+    assert edited.edits().wishes == {"b": "float16"}
