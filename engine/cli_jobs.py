@@ -84,14 +84,14 @@ def build(arguments: argparse.Namespace, console: Console) -> int:
 
 def _check_further(arguments: argparse.Namespace, output: Path, inputs: Sequence[str | None]) -> None:
     """Refuse files to be written beside the package that could not be, before there is work to lose."""
-    taken = [output.resolve()]
+    others = [output]
     for option, name in (("--onnx", arguments.onnx), ("--qdq", arguments.qdq)):
         if not name:
             continue
         check_result(Path(name), option, inputs)
-        if Path(name).resolve() in taken:
+        if Path(name).resolve() in [other.resolve() for other in others]:
             raise UsageError("would replace another result", where=option, hint="name another file")
-        taken.append(Path(name).resolve())
+        others.append(Path(name))
     if arguments.qdq and arguments.float16:
         raise UsageError("is for quantized models", where="--qdq", hint="--onnx writes the float model")
 

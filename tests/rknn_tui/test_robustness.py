@@ -361,7 +361,13 @@ def test_another_model_is_opened_without_the_edits_which_come_back_with_theirs(p
     terminal.sees("open a model")
     terminal.type(str(place.model))
     terminal.loses("open a model")
-    terminal.sees("layers, ")
+    # What the other model's load told is still on the screen.
+    terminal.waits(
+        lambda: (
+            place.model.name in terminal.line(0) and "not built" in terminal.line(0) and "load" not in terminal.line(0)
+        ),
+        "the first model again",
+    )
     terminal.press("b")
     terminal.sees("1 edit of ")
     terminal.sees("*1")
