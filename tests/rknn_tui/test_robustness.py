@@ -341,6 +341,14 @@ def test_edits_wait_until_their_model_is_built(place: Place) -> None:
     place.built(told="1 edit of ")
 
 
+def loaded(terminal: Terminal, model: Path) -> None:
+    """Wait until a model's load is over: what the load before it told may stand on the screen until then."""
+    terminal.loses("open a model")
+    terminal.waits(lambda: model.name in terminal.line(0), model.name)
+    terminal.sees("layers, ")
+    terminal.read(2.0)
+
+
 def test_another_model_is_opened_without_the_edits_which_come_back_with_theirs(place: Place) -> None:
     other = place.models / "other.onnx"
     other.write_bytes(place.model.read_bytes())
@@ -352,19 +360,13 @@ def test_another_model_is_opened_without_the_edits_which_come_back_with_theirs(p
     terminal.press("o")
     terminal.sees("open a model")
     terminal.type(str(other))
-    terminal.loses("open a model")
-    terminal.sees("not built")
-    terminal.read_for(0.5)
+    loaded(terminal, other)
     assert "*1" not in terminal.line(0)
     assert "not built" in terminal.line(0)
     terminal.press("o")
     terminal.sees("open a model")
     terminal.type(str(place.model))
-    terminal.loses("open a model")
-    # What the other model's load told is on the screen until this one's is over.
-    terminal.waits(lambda: place.model.name in terminal.line(0), "the first model")
-    terminal.read(2.0)
-    terminal.sees("layers, ")
+    loaded(terminal, place.model)
     terminal.press("b")
     terminal.sees("1 edit of ")
     terminal.sees("*1")
