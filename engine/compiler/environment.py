@@ -40,9 +40,8 @@ MACHINES = ("x86_64", "aarch64")
 OLDEST = (2, 3)
 """The oldest toolkit whose calls are as they are used here."""
 
-# Wheels for the processor alone, a tenth as large as the usual ones.
-_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-# Measured: 1.1 GB with torch for the processor, 5.6 GB with the usual one, which pip unpacks from 2.8 GB of wheels.
+# Measured: 1.1 GB with torch for the processor alone, which is in an index of its own, 5.6 GB with the usual one, which
+# pip unpacks from 2.8 GB of wheels.
 _BYTES_NEEDED, _BYTES_NEEDED_CUDA = 3 << 30, 9 << 30
 _MARK = "installed.txt"
 _VERSION_NUMBERS = re.compile(r"(\d+)\.(\d+)")
@@ -167,28 +166,18 @@ class Installation:
             room = shutil.disk_usage(self.folder).free
         except OSError as error:
             raise CompilerError(f"cannot be made: {error.strerror or error}", where=str(self.folder)) from error
-        if room < _BYTES_NEEDED:
+        # Whoever gives pip another index has the small torch there.
+        needed = _BYTES_NEEDED if self._options else _BYTES_NEEDED_CUDA
+        if room < needed:
             raise CompilerError(
-                f"needs {_BYTES_NEEDED >> 30} GB, and there are {room / (1 << 30):.1f} GB left",
+                f"needs {needed >> 30} GB, and there are {room / (1 << 30):.1f} GB left",
                 where=str(self.folder),
-                hint="--folder DIR names another place",
+                hint="--folder DIR names another place; an index with torch for the processor alone, given as "
+                f"--pip-option=--extra-index-url=URL, leaves {_BYTES_NEEDED >> 30} GB",
             )
         self._step(0, "making the environment", [str(self.python), "-m", "venv", "--clear", str(self.folder / "venv")])
         pip = [str(_python_in(self.folder)), "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
-        torch = next(pin for pin in PINS if pin.startswith("torch"))
-        try:
-            quick = ["--retries", "1", "--timeout", "15", "--no-deps", "--index-url", _TORCH_INDEX]
-            self._step(1, "torch for the processor", [*pip, *quick, torch])
-        except CompilerError:
-            # Behind a mirror: then the usual wheels, with all that they bring.
-            if room < _BYTES_NEEDED_CUDA:
-                raise CompilerError(
-                    f"torch for the processor alone cannot be had from {_TORCH_INDEX}, and the usual one needs "
-                    f"{_BYTES_NEEDED_CUDA >> 30} GB",
-                    where=str(self.folder),
-                    hint="give pip an index that has it: --pip-option=--extra-index-url=URL",
-                ) from None
-        self._step(2, f"{PACKAGE} {VERSION}", [*pip, *self._options, *PINS])
+        self._step(1, f"{PACKAGE} {VERSION}", [*pip, *self._options, *PINS])
         (self.folder / _MARK).write_text("\n".join(PINS) + "\n", encoding="utf-8")
 
     def _step(self, done: int, what: str, command: list[str]) -> None:

@@ -96,7 +96,7 @@ def test_installs_once_with_pins_and_tells_its_progress(fake: Path, tmp_path: Pa
     assert not found.problem and found.versions["rknn-toolkit2"] == "2.5.0"
     pips = [line for line in asked(tmp_path) if "pip install" in line]
     assert "rknn-toolkit2==2.5.0" in pips[-1] and "onnx==1.18.0" in pips[-1]
-    assert any("whl/cpu" in line and "torch==" in line for line in pips)
+    assert "torch==" in pips[-1]
     assert any("rknn-toolkit2" in stage for stage in stages)
     install(folder, str(fake))
     assert [line for line in asked(tmp_path) if "pip install" in line] == pips
@@ -131,11 +131,11 @@ def test_an_install_that_is_cancelled_ends_at_once_and_can_be_run_again(
 
 
 def test_looks_at_the_disk_before_it_begins(fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = type("Usage", (), {"free": 1 << 28})
+    usage = type("Usage", (), {"free": 4 << 30})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with pytest.raises(CompilerError, match=r"GB") as caught:
+    with pytest.raises(CompilerError, match=r"needs 9 GB, and there are 4.0") as caught:
         install(tmp_path / "data", str(fake))
-    assert "--folder" in caught.value.hint
+    assert "--folder" in caught.value.hint and "--pip-option" in caught.value.hint
     assert not any("pip install" in line for line in asked(tmp_path))
 
 
