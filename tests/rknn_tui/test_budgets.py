@@ -33,6 +33,9 @@ from tests.opened_models import (
 from tests.terminal import Terminal, frames, readable
 from tests.zoo import needs_zoo
 
+# Each starts the app on a graph of 5,000 layers; a few budgets are checked every time in test_terminal.
+pytestmark = pytest.mark.slow
+
 MOVE, PAGE, CHANGE, FIRST_SCREEN = 64, 4_300, 1_536, 10_240
 JOB_A_SECOND, MEMORY = 150, 70 << 20
 
