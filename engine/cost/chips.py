@@ -12,8 +12,10 @@ import dataclasses
 from engine.targets import Target
 
 WIDTHS = {"int8": 1, "int16": 2, "float16": 2}
-"""Bytes of a number; integers that are not quantized, indices and sizes, take 4."""
-INTEGER_WIDTH = 4
+"""Bytes of a number in each precision."""
+IMAGE_CHANNELS = 4
+"""An image of so few channels is read as it is, without padding."""
+_INTEGER_WIDTH = 4
 _POSITIONS = 16
 
 
@@ -68,7 +70,7 @@ class Chip:
 
     def bias_bytes(self, precision: str, *, depthwise: bool = False) -> int:
         """Bytes that a convolution reads for the bias and scale of a channel."""
-        if WIDTHS.get(precision) != 1 and precision != "int16":
+        if precision == "float16":
             return 4
         return self.depthwise_bias_bytes if depthwise else 8
 
@@ -100,6 +102,11 @@ _CHIPS = {
 def chip_of(target: Target) -> Chip:
     """The multipliers and memory of a target's NPU."""
     return _CHIPS[target.name]
+
+
+def width(precision: str) -> int:
+    """Bytes of a number; integers that are not quantized, indices and sizes (''), take 4."""
+    return WIDTHS.get(precision, _INTEGER_WIDTH)
 
 
 def blocks(count: int, size: int) -> int:

@@ -11,10 +11,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from engine.cost.chips import WIDTHS, Chip, MultiplierArray, filled, rounded
+from engine.cost.chips import IMAGE_CHANNELS, WIDTHS, Chip, MultiplierArray, filled, rounded
 
-# An image of so few channels is read as it is, without padding.
-_IMAGE_CHANNELS = 4
 _MANY_CHANNELS = 32
 _LARGEST_WINDOW = 7
 
@@ -89,7 +87,7 @@ def moved(convolution: Convolution, precision: str, chip: Chip) -> Moved:
         weights = it.kernel * it.outputs * _weight_channels(it, it.inputs // parts, width, chip, array) * width
     if it.bias:
         weights += rounded(it.outputs, block) * chip.bias_bytes(precision, depthwise=it.depthwise)
-    inputs = it.inputs if it.inputs <= _IMAGE_CHANNELS else rounded(it.inputs, chip.channel_block(precision))
+    inputs = it.inputs if it.inputs <= IMAGE_CHANNELS else rounded(it.inputs, chip.channel_block(precision))
     read, written = it.input_positions * inputs * width, it.output_positions * outputs * width
     read += written if it.added else 0
     return Moved(it.batch * read + weights * (1 if it.weighed else it.batch), it.batch * written, weights)
@@ -124,11 +122,11 @@ def _parts(it: Convolution, array: MultiplierArray) -> int:
 def _weight_channels(it: Convolution, inputs: int, width: int, chip: Chip, array: MultiplierArray) -> int:
     """Input channels of the weights as they are read: many as they are, few in blocks."""
     vector = it.input_positions == 1
-    if vector and inputs > _IMAGE_CHANNELS and inputs % 4 == 2 and array.inputs == _MANY_CHANNELS:
+    if vector and inputs > IMAGE_CHANNELS and inputs % 4 == 2 and array.inputs == _MANY_CHANNELS:
         return inputs
     if inputs >= _MANY_CHANNELS and array.outputs < _MANY_CHANNELS:
         return inputs
     if inputs >= array.inputs:
         return filled(inputs, array.inputs)
-    least = chip.first_weight_bytes if inputs <= _IMAGE_CHANNELS and not vector else chip.channel_bytes
+    least = chip.first_weight_bytes if inputs <= IMAGE_CHANNELS and not vector else chip.channel_bytes
     return max(1 << (inputs - 1).bit_length(), least // width)

@@ -12,7 +12,7 @@ from engine.cost.chips import WIDTHS
 from engine.cost.figures import FIGURES
 from engine.cost.layer_costs import LOW, MEDIUM, Cost, Machine, feature_bytes, layer_cost
 from engine.cost.model_memory import ModelMemory
-from engine.cost.plan import Demand, end, in_use, lower_bound, plan
+from engine.cost.plan import Demand, end, in_use, plan
 from engine.cost.work import shapes_of, work_of
 from engine.estimates import (
     CostTotals,
@@ -71,7 +71,8 @@ class CostModel:
         weights = [self._model_memory.weights(i, computes) for i, (_, computes) in enumerate(found)]
         totals = self._totals([cost for cost, _ in found], sum(weights), memory.end)
         layers = tuple(
-            self._layer(index, cost, weights[index], memory.used[index], table) for index, (cost, _) in enumerate(found)
+            self._layer(index, cost, computes, weights[index], memory.used[index], table)
+            for index, (cost, computes) in enumerate(found)
         )
         kept = MemoryEstimate(sum(weights), memory.end, sum(weights) + memory.end, memory.lower_bound, memory.blocks)
         name, clock = machine.target.name, machine.clock_mhz
@@ -170,9 +171,9 @@ class CostModel:
             found.append(round((self._with(cost, conversions) if conversions else cost).total / clock, 3))
         return tuple(found)
 
-    def _layer(self, index: int, cost: Cost, weights: int, used: int, table: Table) -> LayerEstimate:
+    def _layer(self, index: int, cost: Cost, computes: str, weights: int, used: int, table: Table) -> LayerEstimate:
         layer, it = self.layers[index], self._work[index]
-        array = self.machine.chip.array(self._computes(index, table))
+        array = self.machine.chip.array(computes)
         most = cost.total * array.macs * self.machine.cores if array is not None else 0
         precisions = () if layer.name in self._integers else computed_in(layer, table)
         return LayerEstimate(
@@ -203,7 +204,7 @@ class CostModel:
     def _plan_of(self, demands: tuple[Demand, ...]) -> _Memory:
         blocks = plan(demands)
         used = in_use(demands)
-        return _Memory([*used, *[0] * (len(self.layers) - len(used))], lower_bound(demands), blocks, end(blocks))
+        return _Memory([*used, *[0] * (len(self.layers) - len(used))], max(used, default=0), blocks, end(blocks))
 
     def _totals(self, costs: Sequence[Cost], weights: int, internal: int) -> CostTotals:
         figures = FIGURES[self.machine.target.name]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from engine.cost.chips import INTEGER_WIDTH, WIDTHS, Chip, chip_of, rounded
+from engine.cost.chips import WIDTHS, Chip, chip_of, rounded, width
 from engine.cost.convolution import Convolution, Moved, moved, multiplier_cycles
 from engine.cost.figures import FIGURES
 from engine.cost.placement import Place, on_several_cores, placed
@@ -79,10 +79,10 @@ def layer_cost(work: LayerWork, precision: str, writes: str, machine: Machine) -
 
 def feature_bytes(shape: Shape, precision: str, chip: Chip) -> int:
     """Bytes of a tensor between layers; the channels of a feature map (four dimensions) are padded to blocks."""
-    width = WIDTHS.get(precision, INTEGER_WIDTH)
+    numbers = math.prod(shape)
     if len(shape) == 4 and precision in WIDTHS:
-        return shape[0] * rounded(shape[1], chip.channel_block(precision)) * shape[2] * shape[3] * width
-    return math.prod(shape) * width
+        numbers = shape[0] * rounded(shape[1], chip.channel_block(precision)) * shape[2] * shape[3]
+    return numbers * width(precision)
 
 
 def _place(work: LayerWork, precision: str, machine: Machine) -> Place:
@@ -102,7 +102,7 @@ def _moved(work: LayerWork, precision: str, writes: str, machine: Machine) -> Mo
         share = WIDTHS.get(writes, WIDTHS[precision]) / WIDTHS[precision]
         extra = work.constants * WIDTHS[precision]
         return Moved(found.read + extra, round(found.written * share), found.weights + extra)
-    constants = work.constants * WIDTHS.get(precision, INTEGER_WIDTH)
+    constants = work.constants * width(precision)
     read = sum(feature_bytes(shape, precision if floats else "", chip) for shape, floats in shapes)
     written = sum(feature_bytes(shape, writes, chip) for shape in work.out_shapes)
     return Moved(read * batch + constants, written * batch, constants)

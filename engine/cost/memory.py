@@ -23,15 +23,13 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from engine.cost.chips import INTEGER_WIDTH, WIDTHS, Chip, MultiplierArray, filled, rounded
+from engine.cost.chips import IMAGE_CHANNELS, WIDTHS, Chip, MultiplierArray, filled, rounded, width
 from engine.cost.plan import ALIGNMENT, Demand
 
 CONVOLUTION, DEPTHWISE, INPUT, OTHER, DENSE = "convolution", "depthwise", "input", "other", "dense"
 """What makes a tensor: a convolution or a product with constants; a convolution with one kernel a channel, or a mean
 over positions, which runs as such; the caller; anything else. A dense tensor has no padding, whatever makes it."""
 
-# An image of so few channels is read as it is, without padding.
-_IMAGE_CHANNELS = 4
 # A factor or a term for each channel, at most 4 bytes each.
 _OPERAND_BYTES = 4
 _HARD_SWISH_COPIES = 2
@@ -49,15 +47,10 @@ class Kept:
     hard_swish: bool = False
 
 
-def width(precision: str) -> int:
-    """Bytes of a number."""
-    return WIDTHS.get(precision, INTEGER_WIDTH)
-
-
 def tensor_bytes(shape: Sequence[int], precision: str, kind: str, chip: Chip) -> int:
     """Bytes of a tensor between layers; `precision` and `kind` are as in Kept. Four dimensions are N, C, H, W."""
     size = width(precision)
-    if len(shape) != 4 or kind == DENSE or precision not in WIDTHS or (kind == INPUT and shape[1] <= _IMAGE_CHANNELS):
+    if len(shape) != 4 or kind == DENSE or precision not in WIDTHS or (kind == INPUT and shape[1] <= IMAGE_CHANNELS):
         return rounded(math.prod(shape) * size, ALIGNMENT)
     if kind == CONVOLUTION:
         block = _array(chip, precision).outputs
@@ -82,7 +75,7 @@ def weight_bytes(outputs: int, inputs: int, kernel: int, precision: str, chip: C
 
     def dense(outputs: int, inputs: int) -> int:
         # The first convolution of an image has blocks of its own.
-        image = inputs <= _IMAGE_CHANNELS and kernel > 1
+        image = inputs <= IMAGE_CHANNELS and kernel > 1
         channels = rounded(inputs, chip.first_weight_bytes // size if image else block)
         return rounded(outputs * kernel * filled(channels, array.inputs) * size, ALIGNMENT)
 

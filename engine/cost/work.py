@@ -78,7 +78,9 @@ def work_of(layer: Layer, shapes: dict[str, Shape], integers: Collection[str]) -
     """What a layer has to do; `shapes` has those of all tensors, `integers` names those that are not of floats."""
     main = next((node for node in layer.nodes if node.op_type in CONVOLUTIONS), layer.nodes[0])
     out_shapes = tuple(shapes[name] for name in layer.outputs)
-    convolution = _convolution(main, layer, shapes) if main.op_type in CONVOLUTIONS else None
+    # Products of integers are no work for the multipliers, which take quantized numbers.
+    product = main.op_type in CONVOLUTIONS and layer.name not in integers
+    convolution, facts = _convolution(main, layer, shapes) if product else None, facts_of(main, shapes)
     kind: Kind = "convolution" if convolution is not None else _kind(main.op_type)
     macs = convolution.macs if convolution is not None else _recurrent_macs(main, shapes) if kind == "recurrent" else 0
     return LayerWork(
@@ -91,11 +93,11 @@ def work_of(layer: Layer, shapes: dict[str, Shape], integers: Collection[str]) -
         out_shapes,
         tuple((shapes[name], name not in integers) for name in layer.inputs),
         convolution,
-        _stages(main, layer, shapes),
+        _stages(main, layer, shapes, facts),
         _window(main, kind, shapes),
         _constants(layer, main if convolution is not None else None),
         macs,
-        facts_of(main, shapes),
+        facts,
     )
 
 
@@ -145,11 +147,9 @@ def _convolution(node: ir.Node, layer: Layer, shapes: dict[str, Shape]) -> Convo
     )  # fmt: skip
 
 
-def _stages(node: ir.Node, layer: Layer, shapes: dict[str, Shape]) -> tuple[Convolution, ...]:
+def _stages(node: ir.Node, layer: Layer, shapes: dict[str, Shape], facts: Facts) -> tuple[Convolution, ...]:
     """The convolutions that a mean over height and width becomes; none for all else."""
-    mean = node.op_type == "GlobalAveragePool" or (
-        node.op_type == "ReduceMean" and sorted(facts_of(node, shapes).axes) == [2, 3]
-    )
+    mean = node.op_type == "GlobalAveragePool" or (node.op_type == "ReduceMean" and sorted(facts.axes) == [2, 3])
     source = _shape(node.inputs[0], shapes) if mean else ()
     if len(source) != 4:
         return ()

@@ -6,19 +6,21 @@ import dataclasses
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 
 from engine import demo
 from engine.config import Config
-from engine.errors import ConfigError, OrderError, QuantizationError
+from engine.errors import ConfigError, EngineError, OrderError, QuantizationError
 from engine.estimates import LayerEstimate, ModelEstimate
 from engine.quantization.edits import layer_wishes
 from engine.session import Session
 from engine.summaries import to_plain
 from engine.targets import TARGETS
 from tests.end_to_end import zoo_models
+from tests.engine.frontends.node_cases import cases, expansions
 from tests.engine.live_bench import bench_in
-from tests.small_networks import network
+from tests.small_networks import integers, network
 from tests.zoo import FOLDER, needs_zoo
 
 SUMMED = ("macs", "cycles_npu", "cycles_ddr", "cycles_total", "bytes_read", "bytes_written", "weight_bytes")
@@ -176,11 +178,35 @@ def test_every_answer_to_an_edit_tells_what_changed(tmp_path: Path) -> None:
 
 
 def test_a_layer_of_integers_has_no_other_precision(tmp_path: Path) -> None:
-    import onnx
-
     onnx.save(network({"x": (1, 8)}, "i = ArgMax <axis = -1> (x)\ny = Mul (i, i)", {}), tmp_path / "i.onnx")
     costs = loaded(tmp_path / "i.onnx").costs()
     assert costs.layers["y"].times == () and costs.layers["y"].bound == "memory"
+
+
+def test_products_of_integers_have_an_estimate(tmp_path: Path) -> None:
+    body = "i = ArgMax <axis = -1> (x)\ny = MatMul (i, w)"
+    onnx.save(network({"x": (1, 8)}, body, {"w": integers(*[1] * 4).reshape(1, 4)}), tmp_path / "i.onnx")
+    for target in ("rk3588", "rv1106"):
+        estimate = loaded(tmp_path / "i.onnx").estimate(target)
+        whole(estimate)
+        assert estimate.layers[-1].precision == "" and estimate.layers[-1].out_shapes == ((1, 4),)
+
+
+@pytest.mark.slow
+def test_a_layer_of_every_operator_has_an_estimate(tmp_path: Path) -> None:
+    """Of whatever can be loaded of ONNX's own single-node cases, and of those spelled out in simpler operators."""
+    count, path = 0, tmp_path / "case.onnx"
+    for case in (*cases().values(), *expansions().values()):
+        path.write_bytes(case.proto.SerializeToString())
+        session = Session(Config(target_platform="rk3588"))
+        try:
+            session.load(path)
+        except EngineError:
+            continue
+        count += 1
+        for target, float16 in (("rk3588", False), ("rk3588", True), ("rv1106", False)):
+            whole(session.estimate(target, float16=float16))
+    assert count > 1000
 
 
 # Real models
