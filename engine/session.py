@@ -14,11 +14,7 @@ import onnx_ir as ir
 from engine.analysis.accuracy import analyze
 from engine.analysis.snapshot import Snapshot
 from engine.builds import build
-from engine.files import package
-from engine.files.writing import replacing
-from engine.ort import serialize
 from engine.progress import Progress
-from engine.quantization.corrected import corrected_model
 from engine.quantization.dataset import Dataset
 from engine.quantization.preprocessing import feeds_from_caller, input_specs
 from engine.quantization.samples import Samples
@@ -127,19 +123,3 @@ class Session(FilesSession, CompileSession, LoadingSession):
             report = dataclasses.replace(report, directory=str(output_dir))
             snapshot.finish(report)
         return report
-
-    def export(self, path: str | Path) -> Path:
-        """Write the built model as a package; an existing file is replaced only when the new one is complete."""
-        built = self._require_built("export")
-        file = path_from(path, "export_path")
-        package.write(file, built.stored)
-        return file
-
-    def export_onnx(self, path: str | Path) -> Path:
-        """Write the float model with the corrected weights and biases of the build, as plain ONNX without Q/DQ."""
-        built = self._require_built("export_onnx")
-        file = path_from(path, "path")
-        data = serialize(corrected_model(built.single))
-        with replacing(file) as target:
-            target.write(data)
-        return file

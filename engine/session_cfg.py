@@ -6,12 +6,14 @@ import copy
 import dataclasses
 import functools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.builds import Built
 from engine.compiler.results import CompileSummary
+from engine.cost.estimate import CostModel
+from engine.cost.layer_costs import Machine
 from engine.cost.relative import RelativeCost
 from engine.errors import InputError, QuantizationError, nearest
 from engine.files import hybrid_files
@@ -32,11 +34,13 @@ _ENDS = 2
 class Base:
     """What a build or a file gave, before a person's edits, and what was found of it since.
 
-    `biases` are corrected biases by the name of what they were corrected for, '' for the build's own.
+    `biases` are corrected biases by the name of what they were corrected for, '' for the build's own. `costs` gives the
+    cost model of a quantized model on a machine.
     """
 
-    def __init__(self, built: Built) -> None:
+    def __init__(self, built: Built, costs: Callable[[Quantized, Machine], CostModel]) -> None:
         self.built = built
+        self._costs = costs
         self.runs = 0
         self._models: dict[str, Quantized] = {"": built.single}
         self._lock = threading.Lock()
@@ -44,7 +48,8 @@ class Base:
     @functools.cached_property
     def cost(self) -> RelativeCost:
         """Estimates time as a share of what the model takes without edits."""
-        return RelativeCost(self.built.single, self.built.config.target)
+        single, target = self.built.single, self.built.config.target
+        return RelativeCost(single, target, self._costs(single, Machine(target)))
 
     @functools.cached_property
     def tensors(self) -> Tensors:
@@ -174,7 +179,7 @@ class CfgSession(Session):
         """What the built model was before it was edited. Raises OrderError."""
         built = self._require_quantized("edits")
         if self._base is None or built is not self._edited:
-            self._base, self._edited, self._biases, self._read_last = Base(built), built, "", None
+            self._base, self._edited, self._biases, self._read_last = Base(built, self._cost_model), built, "", None
             self._renewed()
         return self._base
 

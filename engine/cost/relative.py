@@ -10,10 +10,13 @@ from engine.targets import Target
 
 
 class RelativeCost:
-    """What other precisions of one quantized model take more or less time than its own, on one core of a target."""
+    """What other precisions of one quantized model take more or less time than its own, on one core of a target.
 
-    def __init__(self, quantized: Quantized, target: Target) -> None:
-        self.model = CostModel(quantized.model, quantized.layers, Machine(target))
+    `model` is the cost model of its graph there, where it was made already.
+    """
+
+    def __init__(self, quantized: Quantized, target: Target, model: CostModel | None = None) -> None:
+        self.model = model or CostModel(quantized.model, quantized.layers, Machine(target))
         self.base_us = self.time_us(quantized.table)
 
     def time_us(self, table: Table) -> float:

@@ -23,20 +23,6 @@ Document = Callable[..., Any]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in an empty folder, and gives what it printed; it must end with this exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str, code: int = 0) -> str:
-        capsys.readouterr()
-        assert cli.main([*words, "-q"], program="rknn-tui") == code, capsys.readouterr()
-        captured = capsys.readouterr()
-        return captured.out if code == 0 else captured.err
-
-    return run
-
-
-@pytest.fixture
 def document(run: Run) -> Document:
     """The same with --json, read and held against the schema."""
     validate = fastjsonschema.compile(estimate_schema())

@@ -35,19 +35,6 @@ Run = Callable[..., str]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in an empty folder, and gives what it printed; it must end with this exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str, code: int = 0) -> str:
-        capsys.readouterr()
-        assert cli.main([*words, "-q"], program="rknn-tui") == code, capsys.readouterr()
-        return capsys.readouterr().out
-
-    return run
-
-
-@pytest.fixture
 def document(run: Run) -> Callable[..., Any]:
     """The same with --json, read."""
     return lambda *words, **code: json.loads(run(*words, "--json", **code))
