@@ -55,6 +55,18 @@ class FileError(EngineError):
     """A file that cannot be read or written, or is not what it claims to be."""
 
 
+class DeviceError(EngineError):
+    """A board, or the way to it, refuses or fails; `where` names the board."""
+
+
+class DeviceLostError(DeviceError):
+    """The board is gone, or was never there: unplugged, switched off, or its connection ended."""
+
+
+class DeviceTimeoutError(DeviceError):
+    """The board, or a call of its runtime, did not answer in time."""
+
+
 class NotYetError(EngineError):
     """A documented call that this version does not do yet."""
 

@@ -9,6 +9,7 @@ import dataclasses
 import math
 from typing import Any
 
+from engine.boards import BoardRun
 from engine.estimates import CostTotals, LayerCost
 
 LARGEST_TEXT = 16 << 20
@@ -141,7 +142,9 @@ class LayerError:
     `entire` compares the whole quantized model with the float model; `single` compares this layer alone, fed with
     quantized float inputs. Both are None for a tensor swallowed by a fused layer. `parts` are filled for joins.
     `share` is the part (0..1) of the outputs' noise that the layer's weights and the rounding of its output cause,
-    None where nobody asked for it. `note` says in words where its precision differs from its neighbours'.
+    None where nobody asked for it. `note` says in words where its precision differs from its neighbours'. `board`
+    compares the whole model as a board ran it with the float model, `board_simulator` with the simulator's whole run;
+    None where no board was asked, or where it gave out no such tensor.
     """
 
     name: str
@@ -152,6 +155,8 @@ class LayerError:
     parts: tuple[PartError, ...] = ()
     share: float | None = None
     note: str = ""
+    board: ErrorPair | None = None
+    board_simulator: ErrorPair | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +164,8 @@ class AccuracyReport:
     """Per-layer accuracy in execution order, the model's outputs by name, and warnings a person should read.
 
     `sources` is where the outputs' error comes from, where that was asked for. `quality` is how near the outputs are,
-    judged as `tune` and live evaluation do.
+    judged as `tune` and live evaluation do. Where a board was asked too, `board` says where the model ran, and
+    `board_outputs` compares the outputs that it gave with the float model's.
     """
 
     layers: tuple[LayerError, ...]
@@ -170,6 +176,8 @@ class AccuracyReport:
     warnings: tuple[str, ...] = ()
     sources: SourceMap | None = None
     quality: Quality | None = None
+    board: BoardRun | None = None
+    board_outputs: dict[str, ErrorPair] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Boards: how they are found and reached, and what runs on them."""
