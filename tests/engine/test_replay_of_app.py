@@ -60,6 +60,7 @@ async def built_and_analysed(user: User) -> None:
     await measured(user)
 
 
+@pytest.mark.slow
 async def test_an_hour_with_the_app_is_a_journal_that_comes_to_the_same(
     place: Place, replayed: Callable[[Path], Any]
 ) -> None:

@@ -30,6 +30,7 @@ def terminals() -> Iterator[list[Terminal]]:
         terminal.close()
 
 
+@pytest.mark.slow
 def test_five_thousand_layers_cost_few_bytes_a_key_and_none_at_rest(terminals: list[Terminal], tmp_path: Path) -> None:
     terminal = Terminal(scripted(tmp_path / "layers-5000.onnx"))
     terminals.append(terminal)

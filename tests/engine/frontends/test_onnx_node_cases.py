@@ -75,6 +75,7 @@ def test_operators_that_are_spelled_out_pass_as_well(tmp_path: Path) -> None:
     check(expansions().values(), {*CASES, *EXPANSIONS}, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_cases_are_many_and_of_most_operators() -> None:
     assert len(cases()) > 600
     assert len({case.operator for case in cases().values()}) > 100
