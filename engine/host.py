@@ -252,6 +252,10 @@ _PARAMETERS: dict[str, tuple[set[str], set[str]]] = {
     "tune_run": ({"dataset"}, {"cosine", "cost", "layers", "precision"}),
     "trace": ({"inputs"}, set()),
     "findings": (set(), {"dataset", "inputs"}),
+    # `path` names a .rknn of the vendor's compiler, which runs instead of the session's model
+    "board_perf": ({"device"}, {"path", "target", "runs", "warmup", "core_mask", "layers", "pin"}),
+    "board_memory": ({"device"}, {"path", "target", "core_mask"}),
+    "board_accuracy": ({"device", "inputs"}, {"output_dir", "text", "sources", "target", "core_mask"}),
 }
 
 

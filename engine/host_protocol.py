@@ -12,6 +12,7 @@ import typing
 from typing import Any
 
 from engine import errors
+from engine.boards import BoardMemory, BoardPerf
 from engine.errors import EngineError
 from engine.estimates import ModelCosts
 from engine.summaries import (
@@ -53,6 +54,9 @@ METHODS: dict[str, Any] = {
     "tune_run": TuneRun,
     "trace": SourceMap,
     "findings": tuple[Finding, ...],
+    "board_perf": BoardPerf,
+    "board_memory": BoardMemory,
+    "board_accuracy": AccuracyReport,
 }
 """Every request's method, with the type that its value has, or None where the value is plain already.
 
@@ -60,7 +64,7 @@ Events carry the request's `id`: `progress` (stage, done, total), then one `resu
 where, hint). `ready` comes once, first, without an id.
 """
 
-BACKGROUND = frozenset({"tune_run", "trace", "findings"})
+BACKGROUND = frozenset({"tune_run", "trace", "findings", "board_perf", "board_memory", "board_accuracy"})
 """Methods that run beside others, on the model as it is when their turn comes, and wait while those have work."""
 
 MAX_REQUEST_BYTES = 6 * LARGEST_TEXT + (1 << 20)

@@ -14,11 +14,13 @@ import onnx_ir as ir
 from engine.analysis.accuracy import analyze
 from engine.analysis.snapshot import Snapshot
 from engine.builds import build
+from engine.errors import NotYetError
 from engine.progress import Progress
 from engine.quantization.dataset import Dataset
 from engine.quantization.preprocessing import feeds_from_caller, input_specs
 from engine.quantization.samples import Samples
 from engine.quantization.table import Table
+from engine.session_boards import BoardSession
 from engine.session_compile import CompileSession
 from engine.session_files import FilesSession
 from engine.session_loading import LoadingSession
@@ -29,7 +31,7 @@ from engine.summaries import AccuracyReport, BuildSummary
 log = logging.getLogger("engine")
 
 
-class Session(FilesSession, CompileSession, LoadingSession):
+class Session(FilesSession, CompileSession, BoardSession, LoadingSession):
     """A model, what was built of it, and what can be asked of it.
 
     Calls raise EngineError (see `engine.errors`); a failed call leaves the session as it was. A session is used by one
@@ -123,3 +125,18 @@ class Session(FilesSession, CompileSession, LoadingSession):
             report = dataclasses.replace(report, directory=str(output_dir))
             snapshot.finish(report)
         return report
+
+    def board_accuracy(
+        self,
+        device: str | None,
+        inputs: Sequence[str | Path | Array],
+        output_dir: str | Path | None = None,
+        text: bool = True,
+        sources: bool = False,
+        target: str | None = None,
+        core_mask: int = 0,
+        *,
+        progress: Progress | None = None,
+    ) -> AccuracyReport:
+        """As `analyze`, with what a board makes of the same sample beside the simulator's tensors."""
+        raise NotYetError("boards are not supported by this version")
