@@ -164,10 +164,22 @@ def _as_stored(array: Array, spec: InputSpec) -> Array | None:
 def from_caller(value: Any, spec: InputSpec, *, data_format: str = "nhwc", pass_through: bool = False) -> Array:
     """The model's input made from an array that a caller hands to inference.
 
+    `value`, `data_format` and what is refused: see `as_given`. `pass_through` leaves out mean and std. The result has
+    the model's own shape, layout and dtype, and its own memory. Raises InputError, also for values that the dtype
+    cannot hold.
+    """
+    own = as_given(value, spec, data_format=data_format)
+    result = convert(own, spec) if pass_through else normalize(own, spec)
+    # The caller may go on writing into its array, for instance a camera's frame.
+    return result.copy() if np.may_share_memory(result, value) else result
+
+
+def as_given(value: Any, spec: InputSpec, *, data_format: str = "nhwc") -> Array:
+    """A caller's array in the model's own shape and layout, its numbers and their dtype as they are; it may be a view.
+
     `value`: any bool, integer or float array. In four dimensions `data_format` ('nhwc' or 'nchw') is its layout; a
-    missing batch of 1 is added. `pass_through` leaves out mean and std. The result has the model's own shape, layout
-    and dtype, and its own memory. An assumption made about the shape is logged as a warning, once.
-    Raises InputError for anything but an array, a wrong shape, NaN or infinity, or values that the dtype cannot hold.
+    missing batch of 1 is added. An assumption made about the shape is logged as a warning, once. Raises InputError for
+    anything but an array, a wrong shape, NaN or infinity.
     """
     where = f"input {spec.name!r}"
     if not isinstance(value, np.ndarray):
@@ -194,10 +206,7 @@ def from_caller(value: Any, spec: InputSpec, *, data_format: str = "nhwc", pass_
     if given is not value:
         note(f"{where}: expected {len(expected)} dimensions, got shape {value.shape}; a batch of 1 was added")
     check_finite(value, spec)
-    own = to_own_layout(given, spec, taken_as)
-    result = convert(own, spec) if pass_through else normalize(own, spec)
-    # The caller may go on writing into its array, for instance a camera's frame.
-    return result.copy() if np.may_share_memory(result, value) else result
+    return to_own_layout(given, spec, taken_as)
 
 
 def feeds_from_caller(
@@ -211,13 +220,29 @@ def feeds_from_caller(
 
     `data_format` and `pass_through` are one for all inputs or one each. Raises InputError.
     """
+    return {
+        spec.name: from_caller(array, spec, data_format=layout, pass_through=passed)
+        for array, spec, layout, passed in each_input(inputs, specs, data_format, pass_through)
+    }
+
+
+def each_input(
+    inputs: Sequence[Any] | Mapping[str, Any],
+    specs: Sequence[InputSpec],
+    data_format: str | Sequence[str],
+    pass_through: int | Sequence[int],
+) -> list[tuple[Any, InputSpec, str, bool]]:
+    """What a caller says of each input: its array, spec, data format, and whether it is passed through.
+
+    Raises InputError for a wrong count or names.
+    """
     arrays = _in_order(inputs, [spec.name for spec in specs])
     formats = _each("data_format", data_format, len(arrays))
     through = _each("inputs_pass_through", pass_through, len(arrays))
-    return {
-        spec.name: from_caller(array, spec, data_format=layout, pass_through=bool(passed))
-        for spec, array, layout, passed in zip(specs, arrays, formats, through, strict=True)
-    }
+    return [
+        (array, spec, layout, bool(passed))
+        for array, spec, layout, passed in zip(arrays, specs, formats, through, strict=True)
+    ]
 
 
 def _in_order(inputs: Sequence[Any] | Mapping[str, Any], names: list[str]) -> list[Any]:
