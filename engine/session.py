@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ import onnx_ir as ir
 from engine.analysis.accuracy import analyze
 from engine.analysis.snapshot import Snapshot
 from engine.builds import build
-from engine.errors import NotYetError
+from engine.devices.on_board import OnBoard
 from engine.progress import Progress
 from engine.quantization.dataset import Dataset
 from engine.quantization.preprocessing import feeds_from_caller, input_specs
@@ -112,19 +113,7 @@ class Session(FilesSession, CompileSession, BoardSession, LoadingSession):
         tensor of both runs and `error_analysis.txt` are written there; `text` also writes the values as text files.
         `sources` also traces where the outputs' error comes from, each layer's share of it included.
         """
-        built = self._require_quantized("analyze")
-        if output_dir is not None:
-            output_dir = path_from(output_dir, "output_dir")
-        sample = self._sample(inputs, built.config)
-        if output_dir is None:
-            report = analyze(built.single, sample, progress=progress)
-            return self._with_sources(report, sample, sources, progress)
-        with Snapshot(output_dir, text=text) as snapshot:
-            report = analyze(built.single, sample, snapshot=snapshot, progress=progress)
-            report = self._with_sources(report, sample, sources, progress)
-            report = dataclasses.replace(report, directory=str(output_dir))
-            snapshot.finish(report)
-        return report
+        return self._analyze(inputs, output_dir, text, sources, None, progress)
 
     def board_accuracy(
         self,
@@ -138,5 +127,39 @@ class Session(FilesSession, CompileSession, BoardSession, LoadingSession):
         *,
         progress: Progress | None = None,
     ) -> AccuracyReport:
-        """As `analyze`, with what a board makes of the same sample beside the simulator's tensors."""
-        raise NotYetError("boards are not supported by this version")
+        """As `analyze`, with what a board makes of the same sample beside it: see `on_board` for where it runs.
+
+        `board`, `board_outputs` and the board's columns of layers are filled, and `output_dir` has a folder `runtime`
+        more, as far as the board gives out tensors; a warning says where it gives the outputs alone.
+        """
+        self._require_quantized("board_accuracy")
+        with self.on_board(device, target=target, core_mask=core_mask, progress=progress) as board:
+            return self._analyze(inputs, output_dir, text, sources, board, progress)
+
+    def _analyze(
+        self,
+        inputs: Sequence[str | Path | Array],
+        output_dir: str | Path | None,
+        text: bool,
+        sources: bool,
+        board: OnBoard | None,
+        progress: Progress | None,
+    ) -> AccuracyReport:
+        built = self._require_quantized("analyze")
+        folder = None if output_dir is None else path_from(output_dir, "output_dir")
+        sample = self._sample(inputs, built.config)
+        with contextlib.nullcontext() if folder is None else Snapshot(folder, text=text) as snapshot:
+            theirs = None
+            if board is not None:
+                theirs = self._board_tensors(board, inputs, sample, progress or Progress())
+                # Nothing more is asked of it, and the rest takes a while.
+                board.close()
+            tensors = None if theirs is None else theirs.tensors
+            report = analyze(built.single, sample, snapshot=snapshot, board=tensors, progress=progress)
+            report = self._with_sources(report, sample, sources, progress)
+            if board is not None and theirs is not None:
+                report = dataclasses.replace(report, board=board.where, warnings=(*report.warnings, *theirs.warnings))
+            if snapshot is not None:
+                report = dataclasses.replace(report, directory=str(folder))
+                snapshot.finish(report)
+        return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Collection, Mapping
@@ -11,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from engine.analysis.comparing import ComparedPart, ComparedTensor, Comparison, compare
+from engine.analysis.distances import error_pair, sum_squared_differences, sum_squares
 from engine.analysis.judging import Judge, judging_tensors
 from engine.analysis.snapshot import Snapshot
 from engine.errors import QuantizationError
@@ -35,26 +37,30 @@ def analyze(
     sample: Mapping[str, Array],
     *,
     snapshot: Snapshot | None = None,
+    board: Mapping[str, Array] | None = None,
     progress: Progress | None = None,
 ) -> AccuracyReport:
     """Errors of every layer on one normalized sample (inputs by name, in the model's layout).
 
-    With `snapshot`, every tensor of both runs is written there. Raises QuantizationError when the float model itself
-    gives numbers that are not finite, and Cancelled.
+    `board` are tensors of the same sample as a board computed them, by name, float32 in the model's shapes; they are
+    compared with both runs. With `snapshot`, every tensor of both runs is written there, and those of the board.
+    Raises QuantizationError when the float model itself gives numbers that are not finite, and Cancelled.
     """
     started = time.perf_counter()
     progress = progress or Progress()
     model, layers, table = quantized.model, quantized.layers, quantized.table
     progress.step("analyse", 0, 3)
+    board = board or {}
     deciding = judging_tensors(quantized)
-    comparison = compare(quantized, with_values=snapshot is not None, values_of=deciding)
+    wanted = {*deciding, *board}
+    comparison = compare(quantized, with_values=snapshot is not None, values_of=wanted)
     progress.step("analyse", 1, 3)
     values, totals = _run(comparison, sample)
     overflown = [t.name for t in comparison.tensors if not all(sums.finite(totals) for sums in t.sums)]
     if overflown:
         # Masks of the lowest float32 are finite; their squares are so in float64 only.
         del values
-        comparison = compare(quantized, with_values=snapshot is not None, values_of=deciding, wide=overflown)
+        comparison = compare(quantized, with_values=snapshot is not None, values_of=wanted, wide=overflown)
         values, totals = _run(comparison, sample)
     progress.step("analyse", 2, 3)
     computed = computing(quantized)
@@ -68,6 +74,8 @@ def analyze(
                 hint="check the sample and the model's mean and std",
             )
         lines.append(_line(tensor, computed.get(tensor.name, ""), notes.get(tensor.name, ""), totals))
+    on_board = {tensor.name: _of_board(tensor, values, board) for tensor in comparison.tensors if tensor.name in board}
+    lines = [dataclasses.replace(line, **on_board.get(line.name, {})) for line in lines]
     by_name = {line.name: line for line in lines}
     outputs = {
         v.name or "": by_name[v.name or ""].entire or ErrorPair(1.0, 0.0)
@@ -81,14 +89,35 @@ def analyze(
     ]
     quality = _quality(quantized, sample, comparison, values, deciding)
     seconds = time.perf_counter() - started
-    report = AccuracyReport(tuple(lines), outputs, 1, seconds, warnings=tuple(warnings), quality=quality)
+    report = AccuracyReport(
+        tuple(lines),
+        outputs,
+        1,
+        seconds,
+        warnings=tuple(warnings),
+        quality=quality,
+        board_outputs={name: found for name in outputs if (found := by_name[name].board) is not None},
+    )
     progress.step("analyse", 3, 3)
     if snapshot is not None:
         for index, tensor in enumerate(comparison.tensors):
             progress.step("write", index, len(comparison.tensors))
-            snapshot.add(tensor.name, values.pop(tensor.golden), values.pop(tensor.simulated))
+            on_this = board.get(tensor.name) if on_board.get(tensor.name) else None
+            snapshot.add(tensor.name, values.pop(tensor.golden), values.pop(tensor.simulated), on_this)
         progress.step("write", len(comparison.tensors), len(comparison.tensors))
     return report
+
+
+def _of_board(tensor: ComparedTensor, values: Mapping[str, Array], board: Mapping[str, Array]) -> dict[str, ErrorPair]:
+    """Fields of a LayerError: the board's tensor against those of both runs; none where its shape is another."""
+    theirs, golden, simulated = board[tensor.name], values.get(tensor.golden), values.get(tensor.simulated)
+    if golden is None or simulated is None or theirs.shape != golden.shape:
+        return {}
+    return {"board": _errors(golden, theirs), "board_simulator": _errors(simulated, theirs)}
+
+
+def _errors(truth: Array, other: Array) -> ErrorPair:
+    return error_pair(sum_squares(truth), sum_squares(other), sum_squared_differences(truth, other))
 
 
 def _quality(

@@ -21,6 +21,7 @@ Array = np.ndarray[Any, Any]
 
 _WORK = ".snapshot."
 _MINE = ("golden", "simulator", "error_analysis.txt", "map_name_to_file.txt")
+_BOARD = "runtime"
 
 
 class Snapshot:
@@ -36,7 +37,7 @@ class Snapshot:
         self._text = text
         self._files: dict[str, str] = {}
         self._taken: set[str] = set()
-        self._writers = ThreadPoolExecutor(2)  # one for each run
+        self._writers = ThreadPoolExecutor(3)  # one for each run
         self._hold = contextlib.ExitStack()
         try:
             if self.directory.exists() and not self.directory.is_dir():
@@ -62,13 +63,17 @@ class Snapshot:
             with contextlib.suppress(OSError):  # it holds the finished snapshot
                 self.directory.rmdir()
 
-    def add(self, name: str, golden: Array, simulated: Array) -> None:
-        """Write a tensor of both runs; four-dimensional ones are NCHW with batch, as in the model."""
+    def add(self, name: str, golden: Array, simulated: Array, board: Array | None = None) -> None:
+        """Write a tensor of both runs, and of a board's where it gave that one; four-dimensional ones are NCHW with
+        batch, as in the model."""
         file = self._file_name(name)
         self._files[name] = file
-        both = (("golden", golden), ("simulator", simulated))
-        jobs = [self._writers.submit(self._write, self._work / kind, file, array) for kind, array in both]
+        runs = [("golden", golden), ("simulator", simulated)]
         try:
+            if board is not None:
+                (self._work / _BOARD / "npy").mkdir(parents=True, exist_ok=True)
+                runs.append((_BOARD, board))
+            jobs = [self._writers.submit(self._write, self._work / kind, file, array) for kind, array in runs]
             for job in jobs:
                 job.result()
         except OSError as error:
@@ -88,12 +93,14 @@ class Snapshot:
             (self._work / "error_analysis.txt").write_text(format_report(report), encoding="utf-8")
             old = self._work / "old"
             old.mkdir()
-            for name in _MINE:
+            # An earlier one of a board goes too, where this is not of one.
+            for name in (*_MINE, _BOARD):
                 target = self.directory / name
                 # A folder cannot be replaced by another in one step, but it can be kept until the new one is there.
                 if target.is_dir() and not target.is_symlink():
                     target.replace(old / name)
-                (self._work / name).replace(target)
+                if (self._work / name).exists():
+                    (self._work / name).replace(target)
         except OSError as error:
             raise _unwritable(self.directory, error) from error
 
@@ -115,25 +122,32 @@ def _unwritable(directory: Path, error: OSError) -> FileError:
 
 
 def format_report(report: AccuracyReport) -> str:
-    """The report as text in the toolkit's columns: entire and single, cosine and euclidean, five decimals."""
+    """The report as text in the toolkit's columns: entire and single, cosine and euclidean, five decimals; and those
+    of a board, where one was asked."""
     names = [f"[{line.op}] {line.name}" for line in report.layers]
     width = max([len("layer_name"), *map(len, names)]) + 2
-    pairs = [(_pair(line.entire), _pair(line.single)) for line in report.layers]
-    column = max([18, *(len(text) for pair in pairs for text in pair)]) + 2
+    groups = [("simulator_error", "entire", "single")]
+    rows = [[_pair(line.entire), _pair(line.single)] for line in report.layers]
+    if report.board is not None:
+        groups.append(("runtime_error", "simulator", "golden"))
+        for row, line in zip(rows, report.layers, strict=True):
+            row += [_pair(line.board_simulator), _pair(line.board)]
+    column = max([18, *(len(text) for row in rows for text in row)]) + 2
+    titles = (
+        [title for group in groups for title in (group[0], "")],
+        [title for group in groups for title in group[1:]],
+        ["cos | euc"] * (2 * len(groups)),
+    )
     text = [
         "# simulator_error: the quantized model on the simulator against the float model (golden)",
         "#   entire: the whole quantized model up to this layer; single: this layer alone, fed with golden inputs",
+        *_board_lines(report),
         "#   cos: cosine similarity (1 is perfect); euc: euclidean distance. Empty: computed inside the next layer",
         "",
-        f"{'layer_name':<{width}}simulator_error",
-        f"{'':<{width}}{'entire':<{column}}single",
-        f"{'':<{width}}{'cos | euc':<{column}}cos | euc",
-        "-" * (width + 2 * column),
+        *(_columns(name, cells, width, column) for name, cells in zip(("layer_name", "", ""), titles, strict=True)),
+        "-" * (width + 2 * len(groups) * column),
     ]
-    text += [
-        f"{name:<{width}}{entire:<{column}}{single}".rstrip()
-        for name, (entire, single) in zip(names, pairs, strict=True)
-    ]
+    text += [_columns(name, row, width, column) for name, row in zip(names, rows, strict=True)]
     joins = [line for line in report.layers if line.parts]
     if joins:
         text += ["", "# parts of joins, each judged alone"]
@@ -144,6 +158,22 @@ def format_report(report: AccuracyReport) -> str:
                 text.append(f"{place}  {_pair(part.entire)}  {_pair(part.single)}  {part.flag}".rstrip())
     text += [f"# warning: {warning}" for warning in report.warnings]
     return "\n".join(text) + "\n"
+
+
+def _board_lines(report: AccuracyReport) -> list[str]:
+    """Where the model ran besides, and what the columns of that are."""
+    if report.board is None:
+        return []
+    place = {"npu": "on the NPU", "cpu": "on the board's processor, not on its NPU"}[report.board.place]
+    return [
+        f"# runtime_error: the whole quantized model as it ran {place} ({report.board.device}, {report.board.chip})",
+        "#   simulator: against the whole quantized model on the simulator; golden: against the float model",
+        "#   Empty: the board gave no such tensor",
+    ]
+
+
+def _columns(name: str, cells: list[str], width: int, column: int) -> str:
+    return f"{name:<{width}}{''.join(f'{cell:<{column}}' for cell in cells)}".rstrip()
 
 
 def _pair(pair: ErrorPair | None) -> str:
