@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 from engine.api_boards import (
     NPU_CORE_0,
@@ -21,16 +21,18 @@ from engine.api_boards import (
     NPU_CORE_2,
     NPU_CORE_ALL,
     NPU_CORE_AUTO,
-    cores_of,
-    refuse_board,
+    RunningCalls,
+    Runtime,
+    RuntimeOptions,
+    check_target,
+    log_accuracy,
+    runtime_for,
 )
 from engine.api_calls import LOG, Console, log_build, log_check, log_error, log_proposal, stages, toolkit_call
 from engine.api_loading import LoadingCalls
-from engine.cli_console import print_result
 from engine.config import Config
-from engine.cost.reports import memory_text, perf_text
-from engine.errors import ConfigError, EngineError, InputError, NotYetError, OrderError
-from engine.files import encryption
+from engine.errors import ConfigError, EngineError, InputError, OrderError
+from engine.files import encryption, vendor
 from engine.files.keys import KeySource
 from engine.progress import Progress
 from engine.session import Session
@@ -49,7 +51,7 @@ __all__ = [
 ]
 
 
-class RKNN(LoadingCalls):
+class RKNN(LoadingCalls, RunningCalls):
     """A model on its way from file to board, with the calls of the toolkit's own class.
 
     `verbose`: False prints warnings and errors; True also what each stage did and how long it took; 'Debug' also how
@@ -72,7 +74,8 @@ class RKNN(LoadingCalls):
         self._session: Session | None = None
         self._load_again: _Loader | None = None
         self._built = ""
-        self._running: _Runtime | None = None
+        self._running: Runtime | None = None
+        self._vendor: Path | None = None
         self._package: Path | None = None
         self._dataset: str | None = None
 
@@ -172,9 +175,15 @@ class RKNN(LoadingCalls):
     def load_rknn(self, path: str, *, key: KeySource | None = None) -> int:
         """Load a model that `export_rknn` wrote; unlike the toolkit, the simulator runs it. Returns 0 or -1.
 
-        `key`: of an encrypted one, as for `export_encrypted_rknn_model`.
+        A .rknn of the vendor's compiler is taken too, and runs on a board only. `key`: of an encrypted one, as for
+        `export_encrypted_rknn_model`.
         """
         session = Session(self._config)
+        if vendor.is_vendor_file(path_from(path, "path")):
+            session.vendor_summary(path)
+            self._take(session, built="by the vendor's compiler")
+            self._load_again, self._package, self._vendor = None, Path(path), Path(path)
+            return 0
         summary = session.load_rknn(path, key=key)
         self._take(session, built=summary.built or "unknown")
         self._load_again, self._package = None, Path(path)
@@ -190,20 +199,19 @@ class RKNN(LoadingCalls):
         async_mode: bool = False,
         core_mask: int = NPU_CORE_AUTO,
     ) -> int:
-        """Choose where the model runs: `target` None is the simulator; boards are not in this version. Returns 0 or -1.
+        """Choose where the model runs: `target` None is the simulator, else a board with that chip. Returns 0 or -1.
 
-        `perf_debug` lets `eval_perf` tell of every layer. `core_mask`, one of the constants NPU_CORE_..., says how many
-        cores its estimate is for; a target with fewer refuses it. `eval_mem` is taken and not needed; `device_id` and
-        `async_mode` mean nothing to the simulator.
+        `device_id`: which board, where there are several; see `list_devices`. `perf_debug` lets `eval_perf` tell of
+        every layer. `eval_mem` is taken and not needed. `async_mode`: `inference` returns the result of the frame
+        before, and for the first frame its own; the simulator does not do that. `core_mask`, one of the constants
+        NPU_CORE_..., says which cores work on an inference, and for the simulator how many its estimates are for; a
+        target with fewer refuses it. After a board was lost, calling this again connects anew.
         """
         session = self._ready()
-        cores = cores_of(core_mask, session.config.target_platform)
-        refuse_board(target, session.config)
-        if device_id is not None:
-            LOG.warning("init_runtime: device_id is ignored without a target")
-        if async_mode:
-            LOG.warning("init_runtime: async_mode has no effect on the simulator")
-        self._running = _Runtime(bool(perf_debug), cores)
+        options = RuntimeOptions(target, device_id, bool(perf_debug), bool(eval_mem), bool(async_mode), core_mask)
+        check_target(options, session.config, self._vendor)
+        self._stop()
+        self._running = runtime_for(session, options, self._vendor)
         return 0
 
     @toolkit_call(None)
@@ -213,15 +221,15 @@ class RKNN(LoadingCalls):
         data_format: str | Sequence[str] | None = None,
         inputs_pass_through: Sequence[int] | None = None,
     ) -> list[Array] | None:
-        """Run the model on one array a model input; returns its outputs as float32 arrays, or None.
+        """Run the model where init_runtime said, on one array an input; returns float32 outputs, or None.
 
         `data_format`: 'nhwc' (also when None) or 'nchw', for four-dimensional inputs. An input whose
-        `inputs_pass_through` is 1 is not normalized.
+        `inputs_pass_through` is 1 is not normalized; an NPU then takes its bytes as they are.
         """
-        session, _ = self._initialized()
+        runtime = self._initialized()
         if hasattr(inputs, "shape"):
             inputs = [cast(Array, inputs)]
-        return session.infer(inputs, data_format=data_format, inputs_pass_through=inputs_pass_through)
+        return runtime.infer(inputs, data_format, inputs_pass_through)
 
     @toolkit_call(-1)
     def accuracy_analysis(
@@ -234,66 +242,23 @@ class RKNN(LoadingCalls):
         """Compare the quantized model with the float model layer by layer on one sample. Returns 0 or -1.
 
         `inputs`: one jpg, png, bmp or npy path a model input. Both runs' tensors and `error_analysis.txt` are written
-        to `output_dir`.
+        to `output_dir`. With `target` the model also runs on a board, whose tensors go to a folder `runtime`.
         """
         session = self._ready()
+        if self._vendor is not None:
+            raise OrderError("a model of the vendor's compiler cannot be analysed", hint="build the source model")
         if self._built == "float16":
             raise OrderError("a float16 build has no quantization error to analyse", hint="build with do_quantization")
         if isinstance(inputs, (str, bytes, os.PathLike)):
             raise InputError("inputs is one path, not a list of paths", where="inputs", hint=f"inputs=[{inputs!r}]")
-        refuse_board(target, session.config)
         with stages("accuracy_analysis") as progress:
-            report = session.analyze(inputs, output_dir=output_dir, progress=progress)
-        for warning in report.warnings:
-            LOG.warning("accuracy_analysis: %s", warning)
-        for name, pair in report.outputs.items():
-            LOG.info("accuracy_analysis: output %s cosine %.5f euclidean %.5f", name, pair.cosine, pair.euclidean)
-        LOG.info("accuracy_analysis: wrote %s", Path(output_dir) / "error_analysis.txt")
+            if target is None:
+                report = session.analyze(inputs, output_dir=output_dir, progress=progress)
+            else:
+                check_target(RuntimeOptions(target, device_id), session.config, None)
+                report = session.board_accuracy(device_id, inputs, output_dir, target=target, progress=progress)
+        log_accuracy(report, output_dir)
         return 0
-
-    @toolkit_call(None)
-    def eval_perf(
-        self, inputs: Sequence[Array] | bool | None = None, is_print: bool = True, fix_freq: bool = True
-    ) -> str | None:
-        """The time that the model takes, as a printed form; with `is_print` it is also printed.
-
-        The simulator estimates it, for the target and the clock that the form names: nothing is measured, and neither
-        `inputs` nor `fix_freq` change it. After init_runtime(perf_debug=True) the form has a line a layer. Both ways to
-        call it are taken: eval_perf(inputs, is_print) and, of later toolkits, eval_perf(is_print, fix_freq). Returns
-        None on failure.
-        """
-        session, runtime = self._initialized()
-        estimate = session.estimate(cores=runtime.cores)
-        text = perf_text(estimate, worst=None if runtime.perf_debug else 0)
-        wanted = inputs if isinstance(inputs, bool) else is_print
-        if wanted:
-            print_result(text)
-        return text
-
-    @toolkit_call(None)
-    def eval_memory(self, is_print: bool = True) -> dict[str, int] | None:
-        """The bytes of memory that the model takes: of its weights, of the tensors between layers, and of both.
-
-        The simulator estimates them, also after init_runtime without eval_mem=True. With `is_print` a form is printed,
-        with the size of the package where it was exported or loaded. Returns None on failure.
-        """
-        session, runtime = self._initialized()
-        estimate = session.estimate(cores=runtime.cores)
-        if is_print:
-            package = self._package
-            size = package.stat().st_size if package is not None and package.is_file() else None
-            print_result(memory_text(estimate, model_bytes=size))
-        memory = estimate.memory
-        return {
-            "total_weight_allocation": memory.weight_bytes,
-            "total_internal_allocation": memory.internal_bytes,
-            "total_model_allocation": memory.total_bytes,
-        }
-
-    @toolkit_call(None)
-    def get_sdk_version(self) -> str | None:
-        """The versions of a board's runtime and driver. Not in this version: returns None."""
-        raise NotYetError("the version is read from a board, and boards are not supported by this version")
 
     @toolkit_call(-1)
     def hybrid_quantization_step1(
@@ -322,7 +287,8 @@ class RKNN(LoadingCalls):
                 proposal_dataset_size=proposal_dataset_size,
                 progress=progress,
             )
-        self._built, self._running, self._package = summary.build.precision, None, None
+        self._stop()
+        self._built, self._package = summary.build.precision, None
         log_build("hybrid_quantization_step1", summary.build)
         log_proposal("hybrid_quantization_step1", summary)
         return 0
@@ -340,11 +306,6 @@ class RKNN(LoadingCalls):
         self._load_again = None
         log_build("hybrid_quantization_step2", built)
         return 0
-
-    @toolkit_call(([], []))
-    def list_devices(self) -> tuple[list[str], list[str]]:
-        """The connected boards by adb and by ntb. Not in this version: both lists are empty."""
-        raise NotYetError("boards are not supported by this version")
 
     @toolkit_call(-1)
     def export_encrypted_rknn_model(
@@ -372,6 +333,7 @@ class RKNN(LoadingCalls):
         if self._console.closed:
             return
         session, self._session, self._load_again = self._session, None, None
+        self._stop()
         with self._console.talking():
             try:
                 if session is not None:
@@ -403,7 +365,8 @@ class RKNN(LoadingCalls):
 
     def _take(self, session: Session, *, built: str) -> None:
         before, self._session = self._session, session
-        self._built, self._running, self._package = built, None, None
+        self._stop()
+        self._built, self._package, self._vendor = built, None, None
         if before is not None:
             before.release()
 
@@ -418,18 +381,21 @@ class RKNN(LoadingCalls):
             raise OrderError("the model is not built", hint="call build first")
         return session
 
-    def _initialized(self) -> tuple[Session, _Runtime]:
-        session = self._ready()
+    def _initialized(self) -> Runtime:
+        self._ready()
         if self._running is None:
             raise OrderError("the runtime is not initialized", hint="call init_runtime first")
-        return session, self._running
+        return self._running
 
+    def _package_bytes(self) -> int | None:
+        package = self._package
+        return package.stat().st_size if package is not None and package.is_file() else None
 
-class _Runtime(NamedTuple):
-    """What init_runtime was asked for."""
-
-    perf_debug: bool
-    cores: int
+    def _stop(self) -> None:
+        """Let go of the board that the model is on, if it is on one."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.close()
 
 
 class _Loader(Protocol):

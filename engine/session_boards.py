@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -145,7 +145,7 @@ class BoardSession(SessionState):
         return runnable, Ports(built.specs, outputs, normalized_by_us(built.specs))
 
     def _board_tensors(
-        self, board: OnBoard, inputs: Sequence[str | Path | Array], sample: dict[str, Array], progress: Progress
+        self, board: OnBoard, inputs: Sequence[str | Path | Array], sample: Mapping[str, Array], progress: Progress
     ) -> BoardTensors:
         """What the board makes of a sample; `sample` is the same one, normalized."""
         built = self._require_quantized("board_accuracy")
@@ -182,7 +182,7 @@ def _of_file(file: Path) -> Runnable:
     return Runnable(str(file), target, {target: lambda: file})
 
 
-def _of_processor(board: OnBoard, single: Quantized, sample: dict[str, Array], progress: Progress) -> BoardTensors:
+def _of_processor(board: OnBoard, single: Quantized, sample: Mapping[str, Array], progress: Progress) -> BoardTensors:
     """Of our own graph a board's processor gives every tensor between layers, where those are not too many."""
     names = [value.name or "" for value in single.model.graph.outputs]
     values = {value.name or "": value for layer in single.layers for node in layer.nodes for value in node.outputs}

@@ -75,7 +75,10 @@ def analyze(
             )
         lines.append(_line(tensor, computed.get(tensor.name, ""), notes.get(tensor.name, ""), totals))
     on_board = {tensor.name: _of_board(tensor, values, board) for tensor in comparison.tensors if tensor.name in board}
-    lines = [dataclasses.replace(line, **on_board.get(line.name, {})) for line in lines]
+    for index, line in enumerate(lines):
+        pair = on_board.get(line.name)
+        if pair is not None:
+            lines[index] = dataclasses.replace(line, board=pair[0], board_simulator=pair[1])
     by_name = {line.name: line for line in lines}
     outputs = {
         v.name or "": by_name[v.name or ""].entire or ErrorPair(1.0, 0.0)
@@ -108,12 +111,14 @@ def analyze(
     return report
 
 
-def _of_board(tensor: ComparedTensor, values: Mapping[str, Array], board: Mapping[str, Array]) -> dict[str, ErrorPair]:
-    """Fields of a LayerError: the board's tensor against those of both runs; none where its shape is another."""
+def _of_board(
+    tensor: ComparedTensor, values: Mapping[str, Array], board: Mapping[str, Array]
+) -> tuple[ErrorPair, ErrorPair] | None:
+    """The board's tensor against those of the float and the simulated run; None where its shape is another."""
     theirs, golden, simulated = board[tensor.name], values.get(tensor.golden), values.get(tensor.simulated)
     if golden is None or simulated is None or theirs.shape != golden.shape:
-        return {}
-    return {"board": _errors(golden, theirs), "board_simulator": _errors(simulated, theirs)}
+        return None
+    return _errors(golden, theirs), _errors(simulated, theirs)
 
 
 def _errors(truth: Array, other: Array) -> ErrorPair:

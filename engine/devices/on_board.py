@@ -192,7 +192,8 @@ class OnBoard:
             timings = model.measure(prepared, runs=runs, warmup=warmup, seconds=seconds, progress=progress)
             progress.step("run", 1, 1)
             notes = list(self._run.notes)
-            text, rows = "", ()
+            text = ""
+            rows: tuple[MeasuredLayer, ...] = ()
             if self._options.perf_debug if layers is None else layers:
                 text, rows = self._layers(prepared, notes, progress)
             # Times of a run that the runtime does not tell are those of the whole call.
