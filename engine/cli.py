@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
+from engine.cli_board_arguments import check_board_options
 from engine.cli_console import Console, print_result
 from engine.cli_errors import in_options
 from engine.cli_options import UsageError
@@ -144,7 +145,17 @@ def _run(words: list[str], program: str) -> int:
         raise UsageError(f"unknown command {verb!r}", hint=nearest(verb, VERBS))
     arguments = verb_parser(verb, program).parse_words(words[1:])
     with Console(as_json=arguments.json, verbose=arguments.verbose, quiet=arguments.quiet) as console:
-        from engine import cli_compile, cli_cost, cli_demo, cli_files, cli_jobs, cli_operators, cli_replay, cli_tuning
+        from engine import (
+            cli_boards,
+            cli_compile,
+            cli_cost,
+            cli_demo,
+            cli_files,
+            cli_jobs,
+            cli_operators,
+            cli_replay,
+            cli_tuning,
+        )
 
         jobs: dict[str, Callable[[argparse.Namespace, Console], int]] = {
             "build": cli_jobs.build,
@@ -165,6 +176,9 @@ def _run(words: list[str], program: str) -> int:
             "decrypt": cli_files.decrypt,
             "demo": cli_demo.demo,
         }
+        check_board_options(arguments)
+        if getattr(arguments, "device", None) is not None:
+            jobs.update(cli_boards.JOBS)
         # A journal names arguments as the engine does.
         with contextlib.nullcontext() if verb == "replay" else in_options(getattr(arguments, "model", "")):
             return jobs[verb](arguments, console)

@@ -80,13 +80,13 @@ def _estimates(arguments: argparse.Namespace, console: Console) -> tuple[list[Es
     session, model_bytes = Session(options.config), None
     if not hybrid and load(session, arguments.model, options, console).built:
         model_bytes = Path(arguments.model).stat().st_size
-        warn_of_ignored(arguments.model, "a package, built already", _without_own(options), console)
+        warn_of_ignored(arguments.model, "a package, built already", without_own(options), console)
     cases: list[Estimated] = []
     left_out: dict[str, EngineError] = {}
     for cfg in cfgs:
         wishes: dict[str, str] | None = None
         if hybrid:
-            session, _ = build_hybrid(arguments, _without_own(options), cfg, console)
+            session, _ = build_hybrid(arguments, without_own(options), cfg, console)
         elif cfg is not None:
             wishes = from_cfg(hybrid_files.read_cfg(cfg), where=cfg).wishes
         needed = _precisions(session, options, wishes)
@@ -156,7 +156,7 @@ def _targets(arguments: argparse.Namespace) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _without_own(options: JobOptions) -> JobOptions:
+def without_own(options: JobOptions) -> JobOptions:
     """The build options without those that count for a package and a .model too."""
     config = dataclasses.replace(options.config, target_platform=Config.target_platform)
     return dataclasses.replace(options, config=config, float16=False, batch=1)

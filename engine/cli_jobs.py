@@ -109,9 +109,9 @@ def infer(arguments: argparse.Namespace, console: Console) -> int:
     inputs, formats, pass_through = _inputs(session, model, files, arguments.data_format, raw)
     outputs = session.infer(inputs, data_format=formats, inputs_pass_through=pass_through)
     named = list(zip([tensor.name for tensor in model.outputs], outputs, strict=True))
-    described = [_describe(name, array) for name, array in named]
+    described = [describe(name, array) for name, array in named]
     if arguments.save:
-        _save(Path(arguments.save), named)
+        save_outputs(Path(arguments.save), named)
     text = outputs_text(described)
     if arguments.save:
         text += f"\nsaved to {arguments.save}"
@@ -126,7 +126,7 @@ def analyze(arguments: argparse.Namespace, console: Console) -> int:
     check_folder(Path(arguments.output_dir), "--output-dir")
     check_readable(arguments.sample or [])
     session, model, built = ready(arguments, options, console)
-    sample = arguments.sample or _first_sample(options.dataset, session, model)
+    sample = arguments.sample or first_sample(options.dataset, session, model)
     report = session.analyze(
         sample, output_dir=arguments.output_dir, sources=arguments.sources, progress=console.progress()
     )
@@ -195,13 +195,14 @@ def _inputs(
         is_npy = Path(file).suffix.lower() == ".npy"
         as_it_is = raw[index % len(raw)]
         prepared = dataclasses.replace(spec, mean=(), std=()) if as_it_is else spec
-        arrays.append(_read_npy(file) if is_npy else read_sample([file], [prepared])[spec.name])
+        arrays.append(read_npy(file) if is_npy else read_sample([file], [prepared])[spec.name])
         formats.append(data_format if is_npy else spec.layout or "nhwc")
         pass_through.append(int(as_it_is or not is_npy))
     return arrays, formats, pass_through
 
 
-def _read_npy(path: str) -> Array:
+def read_npy(path: str) -> Array:
+    """The numbers in an npy file. Raises InputError."""
     try:
         # Mapping refuses a header that promises more than the file holds, before memory is taken for it.
         with_header: Array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -212,7 +213,8 @@ def _read_npy(path: str) -> Array:
         raise InputError("is not an npy file of numbers, or is truncated", where=path) from error
 
 
-def _describe(name: str, array: Array) -> dict[str, Any]:
+def describe(name: str, array: Array) -> dict[str, Any]:
+    """An output in a few numbers."""
     numeric = array.size > 0
     top: list[dict[str, Any]] = []
     if array.ndim == 2 and array.shape[0] == 1 and array.shape[1] > 1:
@@ -229,7 +231,7 @@ def _describe(name: str, array: Array) -> dict[str, Any]:
     }
 
 
-def _save(path: Path, outputs: Sequence[tuple[str, Array]]) -> None:
+def save_outputs(path: Path, outputs: Sequence[tuple[str, Array]]) -> None:
     """An npz file of `outputs` by name; a name that would leave the folder it is unpacked to becomes `output_N`."""
     with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for index, (name, array) in enumerate(outputs):
@@ -242,7 +244,8 @@ def _save(path: Path, outputs: Sequence[tuple[str, Array]]) -> None:
             archive.writestr(member, content.getvalue())
 
 
-def _first_sample(dataset: str | None, session: Session, model: ModelSummary) -> list[str]:
+def first_sample(dataset: str | None, session: Session, model: ModelSummary) -> list[str]:
+    """The files of a dataset's first sample. Raises UsageError without a dataset."""
     if dataset is None:
         raise UsageError("no sample to analyse", hint="--sample gives one file for each model input")
     return [str(file) for file in dataset_of(dataset, session, model).files(0)]

@@ -15,6 +15,7 @@ from engine.targets import TARGETS
 
 MAX_CONFIG_FILE_BYTES = 1 << 20
 MAX_CONFIG_FILE_DEPTH = 8
+_MODEL = re.compile(r"\.(rknn|onnx|model|tflite|lite|pb|pt|pth|torchscript|prototxt|caffemodel|weights|cfg)$", re.I)
 
 OPTION_OF_SETTING = {
     "mean_values": "--mean",
@@ -100,7 +101,7 @@ def add_job_arguments(parser: argparse.ArgumentParser, *, several_targets: bool 
     build = parser.add_argument_group("how the model is built")
     build.add_argument("--dataset", metavar="FILE", help="text file that lists the calibration samples: int8")
     build.add_argument("--float16", action="store_true", default=None, help="do not quantize; needs no dataset")
-    build.add_argument("--batch", type=_positive, metavar="N", help="frames in one inference (default 1)")
+    build.add_argument("--batch", type=positive, metavar="N", help="frames in one inference (default 1)")
     chips = f"{', '.join(TARGETS)} (default {Config.target_platform})"
     if several_targets:
         parser.set_defaults(target=None)
@@ -145,6 +146,9 @@ def expand_arguments(words: Sequence[str]) -> list[str]:
             return [*expanded, word, *rest]
         if word in ("--rgb2bgr", "--pass-through"):
             word = f"{word}=yes"
+        elif word == "--device":
+            name = _device_word(rest)
+            word, rest = f"--device={name}", rest[1:] if name else rest
         elif word in ("--mean", "--std", "--range") and rest and re.match(r"-[\d.]", rest[0]):
             word = f"{word}={rest.pop(0)}"
         elif word == "--proposal":
@@ -152,6 +156,13 @@ def expand_arguments(words: Sequence[str]) -> list[str]:
             word = f"{word}={rest.pop(0) if rest and re.fullmatch(r'[-+]?[0-9.]+', rest[0]) else 1}"
         expanded.append(word)
     return expanded
+
+
+def _device_word(rest: Sequence[str]) -> str:
+    """The id after a `--device`, before the words `rest`; '' where it stands alone and a model or option follows."""
+    if not rest or rest[0].startswith("-") or _MODEL.search(rest[0]) or Path(rest[0]).is_file():
+        return ""
+    return rest[0]
 
 
 def job_options(arguments: argparse.Namespace) -> JobOptions:
@@ -358,7 +369,8 @@ def flags(text: str) -> list[bool]:
         raise argparse.ArgumentTypeError(f"expected yes or no for each input, got {text!r}") from error
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number from 1 on. Raises argparse.ArgumentTypeError."""
     try:
         return _read_count(int(text))
     except (TypeError, ValueError) as error:

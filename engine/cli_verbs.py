@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from engine.cli_board_arguments import board_arguments
 from engine.cli_compile_arguments import (
     COMPILE_EXAMPLES,
     COMPILE_MORE,
@@ -18,9 +18,8 @@ from engine.cli_compile_arguments import (
     compile_arguments,
     compiler_arguments,
 )
-from engine.cli_console import print_result
+from engine.cli_cost_arguments import memory_arguments, perf_arguments
 from engine.cli_options import UsageError, add_job_arguments, expand_arguments, flags
-from engine.cost.schema import estimate_schema
 from engine.errors import nearest
 
 VERBS = {
@@ -45,10 +44,10 @@ VERBS = {
 
 _USAGES = {
     "build": "MODEL (--dataset FILE | --float16 | --cfg FILE) [-o OUT.rknn] [options]",
-    "infer": "MODEL FILE [FILE ...] [--save OUT.npz] [options]",
-    "analyze": "MODEL [--dataset FILE] [--sample FILE ...] [--sources] [options]",
-    "perf": "MODEL [--target CHIP,...] [--cfg FILE ...] [--layers] [--csv FILE] [options]",
-    "memory": "MODEL [--target CHIP,...] [--cfg FILE ...] [--layers] [--csv FILE] [options]",
+    "infer": "MODEL FILE [FILE ...] [--save OUT.npz] [--device [ID]] [options]",
+    "analyze": "MODEL [--dataset FILE] [--sample FILE ...] [--sources] [--device [ID]] [options]",
+    "perf": "MODEL [--target CHIP,...] [--cfg FILE ...] [--layers] [--csv FILE] [--device [ID]] [options]",
+    "memory": "MODEL [--target CHIP,...] [--cfg FILE ...] [--layers] [--csv FILE] [--device [ID]] [options]",
     "lint": "MODEL [--dataset FILE] [--sample FILE ...] [--strict] [options]",
     "tune": "MODEL --dataset FILE [-o OUT.rknn] [--cfg OUT.quantization.cfg] [options]",
     "hybrid": "MODEL --dataset FILE [--proposal [N]] [--folder DIR] [options]",
@@ -82,7 +81,8 @@ _EXAMPLES = {
   {program} perf detector.onnx --input-size 1,3,480,480 --target rk3588
   {program} perf detector.onnx --target rk3566,rk3588 --csv layers.csv
   {program} perf detector.onnx --cfg before.cfg --cfg after.cfg --worst 20
-  {program} perf detector.rknn --layers --json > estimate.json""",
+  {program} perf detector.rknn --layers --json > estimate.json
+  {program} perf detector.rknn --device 515e9b401c060c0b --worst 10""",
     "memory": """\
   {program} memory detector.onnx --target rv1106
   {program} memory detector.onnx --target all --float16
@@ -192,7 +192,7 @@ _MODELS = {
 _ESTIMATE = """
 
 An estimate, not a measurement, and made without samples: int8 unless --float16 or a cfg says otherwise. A package is
-taken as it was built, and a .model as its cfg says."""
+taken as it was built, and a .model as its cfg says. With --device the model runs on a board, and is measured there."""
 
 _KEY = """
 
@@ -265,6 +265,7 @@ def _infer_arguments(parser: argparse.ArgumentParser) -> None:
         help="feed files without mean and std; bare for all of them, or --pass-through=yes,no for each",
     )
     parser.add_argument("--save", metavar="OUT.npz", help="write the outputs to a file")
+    board_arguments(parser)
 
 
 def _analyze_arguments(parser: argparse.ArgumentParser) -> None:
@@ -281,35 +282,7 @@ def _analyze_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sources", action="store_true", help="also show which roundings the outputs' error comes from"
     )
-
-
-def _cost_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--cfg",
-        action="append",
-        metavar="FILE",
-        help="with the custom_quantize_layers of this cfg; several are shown side by side",
-    )
-    parser.add_argument("--data", metavar="FILE", help="the .data that belongs to a .model (default: that beside it)")
-    parser.add_argument(
-        "--cores", type=_count, default=1, metavar="N", help="NPU cores that share the work (default 1; rk3588 has 3)"
-    )
-    shown = parser.add_mutually_exclusive_group()
-    shown.add_argument("--layers", action="store_true", help="show all layers (default: the 10 that take most)")
-    shown.add_argument("--worst", type=_count, metavar="N", help="show only the N layers that take most")
-    parser.add_argument("--csv", metavar="FILE", help="write all layers to a file")
-    parser.add_argument("--schema", action=_Schema, help="print the JSON Schema of what --json prints, and end")
-
-
-class _Schema(argparse.Action):
-    """Prints, and ends the program as --help does."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print_result(json.dumps(estimate_schema(), indent=2))
-        parser.exit()
+    board_arguments(parser)
 
 
 def _lint_arguments(parser: argparse.ArgumentParser) -> None:
@@ -406,8 +379,8 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "build": _build_arguments,
     "infer": _infer_arguments,
     "analyze": _analyze_arguments,
-    "perf": _cost_arguments,
-    "memory": _cost_arguments,
+    "perf": perf_arguments,
+    "memory": memory_arguments,
     "lint": _lint_arguments,
     "tune": _tune_arguments,
     "hybrid": _hybrid_arguments,

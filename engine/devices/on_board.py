@@ -19,6 +19,7 @@ from engine.devices.choosing import Choice
 from engine.devices.transport import Transport
 from engine.errors import ConfigError, DeviceError
 from engine.progress import Progress
+from engine.quantization.preprocessing import InputSpec
 
 Array = np.ndarray[Any, Any]
 Inputs = Sequence[Any] | Mapping[str, Any]
@@ -130,6 +131,18 @@ class OnBoard:
     def asynchronous(self) -> bool:
         """Whether results come one frame late."""
         return self._options.asynchronous
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """The model's inputs as `infer` takes them."""
+        return self._open[1].inputs
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names of the outputs, in the order in which `infer` gives them."""
+        model, ports = self._open
+        theirs = [tensor.name for tensor in model.outputs]
+        return [name for name, _ in ports.outputs] if len(ports.outputs) == len(theirs) else theirs
 
     @property
     def _open(self) -> tuple[Any, Ports]:
@@ -260,8 +273,7 @@ class OnBoard:
         with self._lock:
             arrays = self._run_once(model, self._prepared(*_as_often(inputs, ports, data_format), None))
             arrays = in_model_shapes(arrays, ports, model.outputs)
-        names = [name for name, _ in ports.outputs] or [tensor.name for tensor in model.outputs]
-        return dict(zip(names, arrays, strict=True))
+        return dict(zip(self.output_names, arrays, strict=True))
 
     def tensors_of_graph(self, content: bytes, names: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
         """What another graph of ONNX gives on the board's processor for inputs by name, in the order of `names`."""

@@ -477,7 +477,7 @@ def test_the_accuracy_table_ends_with_how_near_all_outputs_are() -> None:
 def test_saved_outputs_cannot_escape_the_folder_they_are_unpacked_to(tmp_path: Path) -> None:
     path = tmp_path / "out.npz"
     outputs = [("../../evil", np.ones(2)), ("block/out:0", np.ones(3)), ("head/out", np.zeros((1, 2)))]
-    cli_jobs._save(path, outputs)
+    cli_jobs.save_outputs(path, outputs)
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == ["output_0.npy", "output_1.npy", "head/out.npy"]
     with np.load(path) as arrays:
