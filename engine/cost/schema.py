@@ -32,6 +32,7 @@ def estimate_schema() -> dict[str, Any]:
             "description": "of several targets or cfgs all, of which the document itself is the first",
         },
         "worst": {"type": "array", "items": {"type": "string"}, "description": "what --worst asked for, by name"},
+        "measured": _measured(),
     }
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -45,6 +46,53 @@ def estimate_schema() -> dict[str, Any]:
             "block": _object(_BLOCK),
         },
     }
+
+
+def _measured() -> dict[str, Any]:
+    """What `--device` adds: times of `perf`, or bytes of `memory`."""
+    where = {
+        "device": _text("the board's id"),
+        "chip": _text("its chip; empty where it does not tell"),
+        "place": _choice("what computed: the NPU, or the board's processor", "npu", "cpu"),
+        "runtime": _text("the version of the runtime"),
+        "driver": _text("the version of the NPU's driver"),
+        "core_mask": _whole("NPU cores, one bit each; 0 is automatic"),
+        "notes": {"type": "array", "items": {"type": "string"}, "description": "what to know of the run"},
+    }
+    number = ["number", "null"]
+    whole = ["integer", "null"]
+    layer = {
+        "name": _text("the runtime's name of the layer"),
+        "op": _text("its operator"),
+        "target": _text("NPU or CPU"),
+        "time_us": _number("microseconds"),
+        "layer": _text("the layer of the model that it is; empty where that is not known"),
+        "dtype": _text("its type"),
+        **{f"cycles_{kind}": {"type": whole} for kind in ("ddr", "npu", "total")},
+        "rw_kb": {"type": number, "description": "kilobytes read and written"},
+    }
+    values = {
+        "kind": {"const": "measurement", "description": "measured on a board"},
+        "where": _object(where),
+        "runs": _whole("runs that were measured", least=1),
+        "warmup": _whole("runs before, not counted"),
+        **{
+            f"{name}_us": _number(f"microseconds of an inference: {text}")
+            for name, text in (
+                ("median", "median"),
+                ("p95", "95th percentile"),
+                ("fastest", "least"),
+                ("slowest", "most"),
+            )
+        },
+        "layers": {"type": "array", "items": _object(layer), "description": "in the runtime's order, where asked for"},
+        "layers_us": {"type": number, "description": "their sum"},
+        "pinned_hz": {"type": whole, "description": "the NPU's clock, where it was held"},
+        **{f"{name}_bytes": _whole(f"{name} memory") for name in ("weight", "internal", "total")},
+        **{f"{name}_bytes": {"type": whole} for name in ("dma", "sram", "sram_free")},
+    }
+    found = _object(values, optional=tuple(name for name in values if name not in ("kind", "where")))
+    return {**found, "description": "with --device: times of `perf`, bytes of `memory`, as a board had them"}
 
 
 def _object(properties: dict[str, Any], optional: tuple[str, ...] = ()) -> dict[str, Any]:
