@@ -43,6 +43,6 @@ def check_board_options(arguments: argparse.Namespace) -> None:
 
 
 def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) > 100_000:
-        raise argparse.ArgumentTypeError(f"expected a whole number up to 100000, got {text!r}")
+    if not (text.isascii() and text.isdecimal()) or int(text) > 10_000:
+        raise argparse.ArgumentTypeError(f"expected a whole number up to 10000, got {text!r}")
     return int(text)

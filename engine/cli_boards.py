@@ -13,10 +13,11 @@ from engine.cli_board_arguments import RUNS, WARMUP
 from engine.cli_console import Console, screen_width
 from engine.cli_cost import without_own
 from engine.cli_jobs import describe, first_sample, read_npy, save_outputs
-from engine.cli_options import UsageError, job_options
+from engine.cli_options import JobOptions, UsageError, job_options
 from engine.cli_sessions import build_hybrid, check_folder, check_readable, check_result, ready
 from engine.cli_text import accuracy_text, outputs_text, worst_layers
 from engine.cli_tuning_text import sources_text
+from engine.config import Config
 from engine.core_masks import CORE_MASKS, cores_of
 from engine.cost.reports import Estimated, document
 from engine.devices.on_board import OnBoard
@@ -102,7 +103,7 @@ def memory(arguments: argparse.Namespace, console: Console) -> int:
 
 def analyze(arguments: argparse.Namespace, console: Console) -> int:
     """`analyze MODEL --device ID`: the board beside the simulator and the float model, layer by layer."""
-    options = job_options(arguments)
+    options = _options(arguments)
     check_folder(Path(arguments.output_dir), "--output-dir")
     check_readable(arguments.sample or [])
     if vendor.is_vendor_file(arguments.model):
@@ -174,19 +175,24 @@ def _model(arguments: argparse.Namespace, console: Console) -> _Model:
         arguments.target = targets[0]
     if vendor.is_vendor_file(arguments.model):
         return _Model(Session(), arguments.model)
-    options = job_options(arguments)
+    options = _options(arguments)
     cfg = (getattr(arguments, "cfg", None) or [None])[0]
     if Path(arguments.model).suffix == ".model" and hasattr(arguments, "data"):
         hybrid, summary = build_hybrid(arguments, without_own(options), cfg, console)
         return _Model(hybrid, None, summary)
     if cfg is not None:
         raise UsageError("goes with a .model here", where="--cfg", hint="build a package from it, and give that")
-    # Of a package, --target is compared with the board's chip, and is no option of a build.
-    if Path(arguments.model).suffix == ".rknn" and arguments.target:
-        config = dataclasses.replace(options.config, target_platform=type(options.config).target_platform)
-        options = dataclasses.replace(options, config=config)
     session, _, built = ready(arguments, options, console)
     return _Model(session, None, built)
+
+
+def _options(arguments: argparse.Namespace) -> JobOptions:
+    """Of a package, --target is compared with the board's chip, and is no option of a build."""
+    options = job_options(arguments)
+    if Path(arguments.model).suffix != ".rknn" or not arguments.target:
+        return options
+    config = dataclasses.replace(options.config, target_platform=Config.target_platform)
+    return dataclasses.replace(options, config=config)
 
 
 def _opened(model: _Model, arguments: argparse.Namespace, console: Console) -> OnBoard:

@@ -78,10 +78,10 @@ class BoardSession(SessionState):
         model, ports = self._runnable(path)
         progress = progress or Progress()
         progress.step("connect", 0, 1)
-        transport = open_transport(device, target=target)
+        transport = open_transport(device or None, target=target or None)
         try:
             facts = probe(transport)
-            choice = choose(model, facts, transport.id, target)
+            choice = choose(model, facts, transport.id, target or None)
             # Of a chip that we do not know the cores of, the runtime checks the mask.
             mask = board_mask(core_mask, choice.chip) if choice.chip in TARGETS else core_mask
         except BaseException:

@@ -26,6 +26,8 @@ Inputs = Sequence[Any] | Mapping[str, Any]
 
 RUN_SECONDS = 20.0
 """How long one inference may take."""
+MOST_RUNS = 10_000
+_LATER_RUN_SECONDS = 5.0
 _RULE = "=" * 46
 
 
@@ -190,8 +192,10 @@ class OnBoard:
         the board is closed. Raises ConfigError, DeviceError, Cancelled.
         """
         for name, value, least in (("runs", runs, 1), ("warmup", warmup, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 100_000:
-                raise ConfigError(f"cannot be {value!r}", where=name, hint=f"a whole number from {least} on")
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST_RUNS:
+                raise ConfigError(
+                    f"cannot be {value!r}", where=name, hint=f"a whole number from {least} to {MOST_RUNS}"
+                )
         progress = progress or Progress()
         with self._lock:
             model, ports = self._open
@@ -201,7 +205,8 @@ class OnBoard:
             if pin and self._pinned is None:
                 self._pinned = self._link.pin()
             progress.step("run", 0, 1)
-            seconds = RUN_SECONDS * (runs + warmup)
+            # The first runs may be slow; all of them as slow are a board that hangs.
+            seconds = RUN_SECONDS * 3 + _LATER_RUN_SECONDS * (runs + warmup)
             timings = model.measure(prepared, runs=runs, warmup=warmup, seconds=seconds, progress=progress)
             progress.step("run", 1, 1)
             notes = list(self._run.notes)

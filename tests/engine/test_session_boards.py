@@ -14,10 +14,14 @@ import pytest
 from engine.boards import BoardFacts, MeasuredLayer
 from engine.core_masks import NPU_CORE_0, NPU_CORE_0_1, NPU_CORE_ALL, NPU_CORE_AUTO, board_mask
 from engine.devices.choosing import Runnable, choose
-from engine.errors import ConfigError, DeviceError, DeviceLostError, FileError, InputError, OrderError
+from engine.errors import Cancelled, ConfigError, DeviceError, DeviceLostError, FileError, InputError, OrderError
 from engine.files.compiled import compiled
+from engine.host import dispatch
+from engine.host_protocol import decode, encode, value_from
+from engine.progress import Progress
 from engine.session import Session
-from tests.engine.live_bench import Bench, bench_in
+from engine.summaries import to_plain
+from tests.engine.live_bench import Bench, bench_in, counting
 from tests.engine.scripted_boards import CPU, NPU, ScriptedBoard, binary_of, connect
 from tests.small_networks import random
 
@@ -253,6 +257,35 @@ def test_memory_is_the_runtimes_and_a_processor_tells_none(bench: Bench, board: 
     board.facts = CPU
     with pytest.raises(DeviceError, match="does not tell"):
         session.board_memory(None)
+
+
+def test_what_a_board_gave_crosses_the_apps_border(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    board = ScriptedBoard(layers=(MeasuredLayer("Conv:a", "Conv", "NPU", 7.0),))
+    connect(monkeypatch, board)
+    session = bench.fresh()
+    with_binary(session)
+    stages = []
+    progress = Progress(lambda stage, done, total: stages.append(stage))
+    for method, params in (
+        ("board_perf", {"layers": True, "runs": 3}),
+        ("board_memory", {}),
+        ("board_accuracy", {"inputs": bench.sample, "output_dir": str(tmp_path / "snapshot")}),
+    ):
+        request = {"method": method, "params": {"device": "board", **params}}
+        value = dispatch(session.aside(), request, progress)
+        assert value_from(method, decode(encode({"value": to_plain(value)}))["value"]) == value
+    assert {"connect", "run", "read", "analyse"} <= set(stages)
+    assert board.open == 0
+
+
+def test_cancelling_lets_go_of_the_board(bench: Bench, board: ScriptedBoard) -> None:
+    session = with_binary(bench.fresh())
+    for after in range(3):
+        with pytest.raises(Cancelled):
+            session.board_perf(None, layers=True, progress=counting(after))
+        assert board.open == 0
 
 
 # Accuracy
