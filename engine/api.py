@@ -36,6 +36,7 @@ from engine.files import encryption, vendor
 from engine.files.keys import KeySource
 from engine.progress import Progress
 from engine.session import Session
+from engine.session_boards import runnable_file
 from engine.session_state import Array, path_from
 from engine.summaries import ModelSummary
 
@@ -180,7 +181,7 @@ class RKNN(LoadingCalls, RunningCalls):
         """
         session = Session(self._config)
         if vendor.is_vendor_file(path_from(path, "path")):
-            session.vendor_summary(path)
+            runnable_file(Path(path))
             self._take(session, built="by the vendor's compiler")
             self._load_again, self._package, self._vendor = None, Path(path), Path(path)
             return 0

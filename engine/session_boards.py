@@ -129,7 +129,7 @@ class BoardSession(SessionState):
     def _runnable(self, path: str | Path | None) -> tuple[Runnable, Ports | None]:
         """What could run on a board, and its inputs and outputs where they are known."""
         if path is not None:
-            return _of_file(path_from(path, "path")), None
+            return runnable_file(path_from(path, "path")), None
         built = self._require_built("on_board")
         # The toolkit is given mean and std only where it applies them as we do.
         from engine.compiler.handing_over import normalized_by_us
@@ -169,7 +169,8 @@ class BoardSession(SessionState):
         return [found[spec.name] for spec in plain], [spec.layout or "nhwc" for spec in plain]
 
 
-def _of_file(file: Path) -> Runnable:
+def runnable_file(file: Path) -> Runnable:
+    """A file of the vendor's compiler, to be run as it is. Raises FileError where it is none, or is corrupt."""
     kind = kind_of(head_of(file))
     if not kind:
         raise FileError(
@@ -178,7 +179,10 @@ def _of_file(file: Path) -> Runnable:
     if kind == "encrypted":
         # The vendor's runtime decrypts it by itself, and nobody else knows what is in it.
         return Runnable(str(file), "", {"": lambda: file})
-    target = vendor.read(file).target
+    try:
+        target = vendor.read(file).target
+    except FileError as error:
+        raise vendor.refusal(file) from error
     return Runnable(str(file), target, {target: lambda: file})
 
 

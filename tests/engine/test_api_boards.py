@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import engine.api
 import engine.session_boards as session_boards
 from engine.api import RKNN
 from engine.boards import MeasuredLayer
@@ -146,10 +147,10 @@ def test_a_vendors_file_is_kept_for_a_board(
     file = tmp_path / "vendor.rknn"
     file.write_bytes(binary_of(bench.base))
     monkeypatch.setattr(vendor, "is_vendor_file", lambda path: True)
-    monkeypatch.setattr(vendor, "read", lambda path: bench.session)
-    monkeypatch.setattr(
-        session_boards, "_of_file", lambda path: Runnable(str(path), "rk3588", {"rk3588": lambda: path})
-    )
+    for module in (session_boards, engine.api):
+        monkeypatch.setattr(
+            module, "runnable_file", lambda path: Runnable(str(path), "rk3588", {"rk3588": lambda: path})
+        )
     rknn = RKNN()
     assert rknn.load_rknn(str(file)) == 0
     assert rknn.init_runtime() == -1

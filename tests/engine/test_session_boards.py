@@ -208,7 +208,7 @@ def test_a_vendors_file_runs_without_a_model_in_the_session(
     with pytest.raises(OrderError):
         Session().on_board()
     monkeypatch.setattr(
-        boards_of_sessions, "_of_file", lambda path: Runnable(str(path), "rk3588", {"rk3588": lambda: path})
+        boards_of_sessions, "runnable_file", lambda path: Runnable(str(path), "rk3588", {"rk3588": lambda: path})
     )
     with Session().on_board(path=file) as opened:
         assert opened.output_names == [tensor.name for tensor in opened._model.outputs]
