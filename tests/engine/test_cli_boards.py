@@ -11,11 +11,14 @@ import fastjsonschema
 import numpy as np
 import pytest
 
+from engine import session_boards
 from engine.boards import MeasuredLayer
 from engine.cli_options import expand_arguments
 from engine.cost.schema import estimate_schema
+from engine.devices.choosing import Runnable
+from engine.files import vendor
 from tests.engine.live_bench import Bench, bench_in
-from tests.engine.scripted_boards import CPU, ScriptedBoard, connect
+from tests.engine.scripted_boards import CPU, ScriptedBoard, binary_of, connect
 from tests.engine.test_session_boards import with_binary
 
 Run = Callable[..., str]
@@ -139,3 +142,23 @@ def test_a_board_is_named_where_it_is_lost(run: Run, package: str, board: Script
     board.lose("open_link")
     error: dict[str, Any] = json.loads(run("perf", package, "--device", "--json", code=1))["error"]
     assert (error["kind"], error["where"], error["hint"]) == ("DeviceLostError", board.id, "plug it in")
+
+
+def test_a_vendors_file_is_measured_and_run_though_nothing_is_known_to_estimate(
+    run: Run, package: str, bench: Bench, board: ScriptedBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "vendor.rknn"
+    file.write_bytes(binary_of(bench.base))
+    monkeypatch.setattr(vendor, "is_vendor_file", lambda path: str(path).endswith("vendor.rknn"))
+    monkeypatch.setattr(
+        session_boards, "runnable_file", lambda path: Runnable(str(path), "rk3588", {"rk3588": lambda: path})
+    )
+    found = json.loads(run("perf", str(file), "--device", "--json"))
+    assert found.keys() == {"kind", "model", "measured"} and found["measured"]["median_us"] == 20.0
+    assert "estimated" not in run("memory", str(file), "--device", board.id)
+    run("infer", str(file), *bench.sample, "--device", "--save", "board.npz")
+    run("infer", package, *bench.sample, "--save", "simulated.npz")
+    with np.load("board.npz") as given, np.load("simulated.npz") as simulated:
+        for name in simulated.files:
+            np.testing.assert_allclose(given[name], simulated[name], atol=1e-6)
+    assert "nobody has" in run("analyze", str(file), "--sample", *bench.sample, "--device", code=2)
