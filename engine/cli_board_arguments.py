@@ -31,6 +31,12 @@ def board_arguments(parser: argparse.ArgumentParser, *, timed: bool = False, mas
         )
 
 
+def devices_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `devices`."""
+    parser.add_argument("--no-probe", action="store_true", help="list the boards only, and run nothing on them")
+    parser.add_argument("--facts", action="store_true", help="show everything that each board tells of itself")
+
+
 def check_board_options(arguments: argparse.Namespace) -> None:
     """Raise UsageError for options of a board without a board."""
     if getattr(arguments, "device", None) is not None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from engine.cli_board_arguments import board_arguments
+from engine.cli_board_arguments import board_arguments, devices_arguments
 from engine.cli_compile_arguments import (
     COMPILE_EXAMPLES,
     COMPILE_MORE,
@@ -37,6 +37,7 @@ VERBS = {
     "ops": "list the operators that each framework's models may have, and which chips run them",
     "compile": "make what the chip runs of a model, with the vendor's compiler",
     "compiler": "install the vendor's compiler in an environment of its own, or tell what is there",
+    "devices": "list the boards over adb and SSH, and what each of them is",
     "encrypt": "encrypt a package, or a file of the vendor's compiler, with a key of your own",
     "decrypt": "make the plain file again of what `encrypt` wrote",
     "demo": "build, analyse, repair and score the bundled model",
@@ -57,6 +58,7 @@ _USAGES = {
     "ops": "[--framework NAME] [--target CHIP] [options]",
     "compile": COMPILE_USAGE,
     "compiler": COMPILER_USAGE,
+    "devices": "[--facts] [--no-probe] [options]",
     "encrypt": "MODEL.rknn [-o OUT] [--level N] [--key-file FILE] [options]",
     "decrypt": "FILE [-o OUT] [--key-file FILE] [options]",
     "demo": "[--headless] [--worst N] [options]",
@@ -116,6 +118,10 @@ _EXAMPLES = {
   {program} ops --json""",
     "compile": COMPILE_EXAMPLES,
     "compiler": COMPILER_EXAMPLES,
+    "devices": """\
+  {program} devices
+  {program} devices --facts
+  {program} devices --json""",
     "encrypt": """\
   {program} encrypt model.rknn
   {program} encrypt model.rknn --level 3 --key-file ~/model.key -o delivery.rknn""",
@@ -173,8 +179,8 @@ def verb_parser(verb: str, program: str) -> Parser:
     return parser
 
 
-_WITHOUT_MODEL = ("demo", "replay", "ops", "compiler")
-_WITHOUT_BUILD = ("demo", "replay", "set", "ops", "encrypt", "decrypt", "compiler")
+_WITHOUT_MODEL = ("demo", "replay", "ops", "compiler", "devices")
+_WITHOUT_BUILD = ("demo", "replay", "set", "ops", "encrypt", "decrypt", "compiler", "devices")
 
 _WITH_HYBRID = "a model, a package, or the .model of hybrid quantization"
 _MODELS = {
@@ -389,6 +395,7 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "ops": _ops_arguments,
     "compile": compile_arguments,
     "compiler": compiler_arguments,
+    "devices": devices_arguments,
     "encrypt": _encrypt_arguments,
     "decrypt": _decrypt_arguments,
     "demo": _demo_arguments,
