@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 _MOST_TENSORS = 4096
 _MOST_NAME = 4096
 _DTYPES = frozenset(
-    "float32 float16 float64 int8 uint8 int16 uint16 int32 uint32 int64 uint64 bool int4 bfloat16".split()
+    ["float32", "float16", "float64", "bool"] + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
 _PRINTED = 1500
 

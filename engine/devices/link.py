@@ -16,9 +16,10 @@ import numpy as np
 
 from engine.boards import BoardFacts
 from engine.devices.agent.protocol import BLOB_LIMIT, Blobs, Ended, Fault, Frames, Header, Late, Refused
+from engine.devices.answers import BoardTensor as BoardTensor
+from engine.devices.answers import Hello as Hello
+from engine.devices.answers import MemorySizes as MemorySizes
 from engine.devices.answers import (
-    Hello,
-    MemorySizes,
     ModelAbout,
     arrays_of,
     error_of,
@@ -27,7 +28,6 @@ from engine.devices.answers import (
     sizes_of,
     times_of,
 )
-from engine.devices.answers import BoardTensor as BoardTensor
 from engine.devices.starting import start_agent, stop_agent
 from engine.devices.transport import Transport
 from engine.devices.upload import send_model
@@ -331,7 +331,8 @@ class BoardModel:
                 {"call": "fetch", "model": self._about.number, "name": name}, seconds=seconds, most=size
             )
             found[name] = bytes(content[0]) if content else b""
-        return read_dumps(found)
+        tensors: dict[str, Array] = read_dumps(found)
+        return tensors
 
     def close(self) -> None:
         """End the model on the board. Never raises."""

@@ -43,9 +43,12 @@ def _content(model: bytes | Path) -> Iterator[memoryview]:
         yield memoryview(model)
         return
     try:
-        with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            with memoryview(mapped) as content:
-                yield content
+        with (
+            model.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as content,
+        ):
+            yield content
     except ValueError:
         raise FileError("is empty", where=str(model)) from None
     except OSError as error:

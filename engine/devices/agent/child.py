@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from typing import Any, Callable
+from typing import Any, Callable  # noqa: UP035 - Python 3.7 has it there
 
 from .locks import npu_lock
 from .protocol import Ended, Fault, Frames, Header, Refused
@@ -91,7 +91,10 @@ class _Served:
 
 
 def _inputs(header: Header, blobs: list[bytearray]) -> list[Any]:
-    return list(zip(header["inputs"], map(memoryview, blobs)))
+    told = header["inputs"]
+    if len(told) != len(blobs):
+        raise Fault("request", f"{len(blobs)} arrays came for {len(told)} inputs")
+    return [(one, memoryview(blob)) for one, blob in zip(told, blobs)]  # noqa: B905 - Python 3.7 cannot check it
 
 
 def _fault_of(error: Exception) -> Fault:

@@ -16,6 +16,7 @@ import stat
 import sys
 import time
 import traceback
+from pathlib import Path
 
 from . import frequency
 from .protocol import PROTOCOL, TOKEN_BYTES
@@ -34,14 +35,13 @@ def start(library: str, idle: float, devices: str, meminfo: str) -> int:
     SHA-256 of the agent's file.
     """
     os.umask(0o077)
-    program = os.path.abspath(sys.argv[0])
-    folder = os.path.dirname(program)
+    program = Path(sys.argv[0]).absolute()
+    folder = program.parent
     # Whatever the shell or adb has left open here would be held open by the agent as long as it lives.
     os.closerange(3, 256)
-    sweep(os.path.dirname(folder), os.path.basename(folder), devices)
-    with open(program, "rb") as file:
-        digest = hashlib.sha256(file.read()).hexdigest()
-    command = (sys.executable, program, "model", "--folder", os.path.dirname(folder), "--pipe")
+    sweep(folder.parent, folder.name, devices)
+    digest = hashlib.sha256(program.read_bytes()).hexdigest()
+    command = (sys.executable, str(program), "model", "--folder", str(folder.parent), "--pipe")
     settings = Settings(folder, command, library, devices, meminfo, idle, digest)
     told, tell = os.pipe()
     if os.fork():
@@ -52,7 +52,7 @@ def start(library: str, idle: float, devices: str, meminfo: str) -> int:
     try:
         os.setsid()
         os.chdir("/")
-        _redirect(os.path.join(folder, "log"))
+        _redirect(folder / "log")
         _run(settings, tell)
         code = 0
     except BaseException:
@@ -62,7 +62,7 @@ def start(library: str, idle: float, devices: str, meminfo: str) -> int:
     os._exit(code)
 
 
-def _report(told: int, folder: str) -> int:
+def _report(told: int, folder: Path) -> int:
     """Pass on what the agent says when it listens, or what went wrong."""
     line = b""
     while select.select([told], [], [], _START_SECONDS)[0]:
@@ -76,14 +76,13 @@ def _report(told: int, folder: str) -> int:
         sys.stdout.flush()
         return 0
     with contextlib.suppress(OSError):
-        with open(os.path.join(folder, "log"), encoding="utf-8", errors="replace") as log:
-            sys.stderr.write(log.read()[-4096:])
+        sys.stderr.write((folder / "log").read_text(encoding="utf-8", errors="replace")[-4096:])
     sys.stderr.write("the agent did not start\n")
     shutil.rmtree(folder, ignore_errors=True)
     return 1
 
 
-def _redirect(log: str) -> None:
+def _redirect(log: Path) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(nothing, 0)
@@ -96,7 +95,7 @@ def _redirect(log: str) -> None:
 def _run(settings: Settings, tell: int) -> None:
     """Serve until it is over."""
     claim = _claim(settings.folder)
-    token = _token(os.path.join(settings.folder, "token"))
+    token = _token(settings.folder / "token")
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         # The board's own address only, and a port that the system chooses, so that none can be taken.
         listener.bind(("127.0.0.1", 0))
@@ -118,46 +117,44 @@ def _run(settings: Settings, tell: int) -> None:
     os.close(claim)
 
 
-def _claim(folder: str) -> int:
+def _claim(folder: Path) -> int:
     """Lock a file of the folder, as long as this process lives: so others see that the folder is in use."""
-    path = os.path.join(folder, "alive")
-    claim = os.open(path + ".new", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    path = folder / "alive.new"
+    claim = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     fcntl.flock(claim, fcntl.LOCK_EX)
     # It gets its name when it is locked already, since a sweep in between would take the folder for a dead one's.
-    os.rename(path + ".new", path)
+    path.rename(folder / "alive")
     return claim
 
 
-def _token(path: str) -> bytes:
-    with open(path, "rb") as file:
-        token = file.read(TOKEN_BYTES + 1)
-    os.unlink(path)
+def _token(path: Path) -> bytes:
+    token = path.read_bytes()
+    path.unlink()
     if len(token) != TOKEN_BYTES:
         raise ValueError("the token has a wrong length")
     return token
 
 
-def sweep(parent: str, ours: str, devices: str) -> None:
+def sweep(parent: Path, ours: str, devices: str) -> None:
     """Remove the folders of this user's agents in `parent` that were killed, and give back the clock that they held."""
     try:
-        names = os.listdir(parent)
+        folders = list(parent.iterdir())
     except OSError:
         return
-    for name in names:
-        folder = os.path.join(parent, name)
-        if name != ours and _NAME.fullmatch(name) and _dead(folder):
+    for folder in folders:
+        if folder.name != ours and _NAME.fullmatch(folder.name) and _dead(folder):
             frequency.restore(folder, devices)
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _dead(folder: str) -> bool:
+def _dead(folder: Path) -> bool:
     """Whether a folder is this user's, and the agent of it has ended without removing it."""
     try:
-        told = os.lstat(folder)
+        told = folder.lstat()
         if not stat.S_ISDIR(told.st_mode) or told.st_uid != os.getuid():
             return False
         try:
-            claim = os.open(os.path.join(folder, "alive"), os.O_RDWR | os.O_NOFOLLOW)
+            claim = os.open(folder / "alive", os.O_RDWR | os.O_NOFOLLOW)
         except FileNotFoundError:
             return time.time() - told.st_mtime > _UNFINISHED_SECONDS
         try:

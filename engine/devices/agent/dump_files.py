@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 MOST_FILES = 4096
 _MOST_NAME = 200
 
 
-def collect(folder: str) -> list[tuple[str, int]]:
+def collect(folder: Path) -> list[tuple[str, int]]:
     """The names of the .npy files below `folder`, relative to it, and their sizes in bytes; at most MOST_FILES.
 
     Links are left out: what is sent is what the runtime has written there.
@@ -17,10 +18,10 @@ def collect(folder: str) -> list[tuple[str, int]]:
     found = []
     for place, _, names in os.walk(folder):
         for name in names:
-            path = os.path.join(place, name)
-            relative = os.path.relpath(path, folder)
+            path = Path(place) / name
+            relative = str(path.relative_to(folder))
             try:
-                told = os.lstat(path)
+                told = path.lstat()
             except OSError:
                 continue
             if name.endswith(".npy") and stat.S_ISREG(told.st_mode) and len(relative) <= _MOST_NAME:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+from pathlib import Path
 
 from .locks import BoardLock, clock_lock
 from .protocol import Fault
@@ -22,8 +23,8 @@ class Clock:
     """The NPU's clock. `folder` is the agent's own, where a note of what was changed lies while it is; `devices` is
     the folder of the kernel's devfreq devices."""
 
-    def __init__(self, folder: str, devices: str) -> None:
-        self._folder, self._devices = folder, devices
+    def __init__(self, folder: Path, devices: str) -> None:
+        self._folder, self._devices = folder, Path(devices)
         self._lock: BoardLock | None = None
 
     def pin(self, hertz: int | None) -> int:
@@ -38,7 +39,7 @@ class Clock:
             there = ", ".join(map(str, known)) or "none that the kernel tells"
             raise Fault("pin", f"the NPU's clock has no {wanted or 'frequencies'}", f"there are, in hertz: {there}")
         if self._lock is None:
-            lock = clock_lock(os.path.dirname(self._folder))
+            lock = clock_lock(str(self._folder.parent))
             if not lock.acquire(0.0):
                 raise Fault("pin", "another program holds the NPU's clock", "wait until it is done, or end it")
             self._lock = lock
@@ -55,27 +56,27 @@ class Clock:
             raise
         return wanted
 
-    def _device(self) -> str:
+    def _device(self) -> Path:
         try:
-            names = sorted(name for name in os.listdir(self._devices) if name.endswith("npu"))
+            found = sorted(one for one in self._devices.iterdir() if one.name.endswith("npu"))
         except OSError:
-            names = []
-        if not names:
+            found = []
+        if not found:
             raise Fault("pin", "the board's kernel shows no clock of an NPU", f"none is in {self._devices}")
-        return os.path.join(self._devices, names[0])
+        return found[0]
 
-    def _note(self, device: str) -> None:
+    def _note(self, device: Path) -> None:
         """Write down what there was, before it is changed: if this agent is killed, the next one restores it."""
         governor = _read(device, "governor").strip()
-        told = {"device": os.path.basename(device), "governor": governor}
+        told = {"device": device.name, "governor": governor}
         if governor == "userspace":
             told["set_freq"] = _read(device, "userspace/set_freq").strip()
-        path = os.path.join(self._folder, _NOTE)
-        with open(path + ".new", "w", encoding="ascii") as note:
+        path = self._folder / f"{_NOTE}.new"
+        with path.open("w", encoding="ascii") as note:
             json.dump(told, note)
             note.flush()
             os.fsync(note.fileno())
-        os.rename(path + ".new", path)
+        path.rename(self._folder / _NOTE)
 
     def restore(self) -> None:
         """Give the clock back, if it was held."""
@@ -85,33 +86,33 @@ class Clock:
             self._lock = None
 
 
-def restore(folder: str, devices: str) -> None:
+def restore(folder: Path, devices: str | Path) -> None:
     """Undo what an agent that lived in `folder` has left a note of. Never raises: the board may have no such files."""
-    path = os.path.join(folder, _NOTE)
+    path = folder / _NOTE
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, Fault):
-        with open(path, encoding="ascii") as note:
+        with path.open(encoding="ascii") as note:
             told = json.loads(note.read(4096))
         name, governor = told["device"], told["governor"]
-        if os.path.basename(name) == name and name.endswith("npu") and _GOVERNOR.fullmatch(governor):
-            device = os.path.join(devices, name)
+        if Path(name).name == name and name.endswith("npu") and _GOVERNOR.fullmatch(governor):
+            device = Path(devices) / name
             _write(device, "governor", governor)
             if str(told.get("set_freq", "")).isdigit():
                 _write(device, "userspace/set_freq", told["set_freq"])
     with contextlib.suppress(OSError):
-        os.unlink(path)
+        path.unlink()
 
 
-def _read(device: str, name: str) -> str:
+def _read(device: Path, name: str) -> str:
     try:
-        with open(os.path.join(device, name), encoding="ascii") as file:
+        with (device / name).open(encoding="ascii") as file:
             return file.read(1 << 16)
     except (OSError, ValueError) as error:
         raise Fault("pin", f"the NPU's clock cannot be read: {error}") from None
 
 
-def _write(device: str, name: str, text: str) -> None:
+def _write(device: Path, name: str, text: str) -> None:
     try:
-        with open(os.path.join(device, name), "w", encoding="ascii") as file:
+        with (device / name).open("w", encoding="ascii") as file:
             file.write(text)
     except OSError as error:
         hint = "only root may set it on most boards: connect as root, or measure without pinning"

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import Sequence  # noqa: UP035 - Python 3.7 has it there
 
 from .protocol import Blobs, Ended, Fault, Frames, Header, Late
@@ -190,7 +191,7 @@ def _gone(client: socket.socket) -> bool:
 def free_memory(path: str) -> int | None:
     """The bytes that are free for new processes, by the kernel's `meminfo` at `path`; None where it does not tell."""
     try:
-        with open(path, encoding="ascii") as lines:
+        with Path(path).open(encoding="ascii") as lines:
             for line in lines:
                 if line.startswith("MemAvailable:"):
                     return int(line.split()[1]) << 10

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
+from pathlib import Path
 
 
 def version_of(package: str) -> str:
@@ -17,7 +17,7 @@ def version_of(package: str) -> str:
         return ""
     metadata = re.compile(rf"{re.escape(package)}(?:_\w+)?-(\d[^-]*)\.(?:dist-info|egg-info)")
     try:
-        names = sorted(os.listdir(os.path.dirname(os.path.dirname(found.origin))))
+        names = sorted(one.name for one in Path(found.origin).parent.parent.iterdir())
     except OSError:
         return "?"
     versions = [match.group(1) for match in map(metadata.fullmatch, names) if match]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import platform
 import select
 import shutil
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Callable  # noqa: UP035 - Python 3.7 has it there
 
 from .dump_files import collect
@@ -51,7 +51,7 @@ class Settings:
     `meminfo` are the kernel's. `digest` is the SHA-256 of the agent's own file.
     """
 
-    folder: str
+    folder: Path
     command: tuple[str, ...]
     library: str
     devices: str
@@ -191,7 +191,7 @@ class Connection:
     def __init__(self, server: Server, frames: Frames) -> None:
         self._server, self._frames, self._settings = server, frames, server.settings
         self._models: dict[int, Model] = {}
-        self._dumps: dict[int, str] = {}
+        self._dumps: dict[int, Path] = {}
         self._next = 1
         self._pinned = False
         self._over = False
@@ -258,7 +258,7 @@ class Connection:
             "agent": self._settings.digest,
             "python": platform.python_version(),
             "machine": platform.machine(),
-            "library": bool(library) and os.path.isfile(library),
+            "library": bool(library) and Path(library).is_file(),
             "onnxruntime": version_of("onnxruntime"),
         }, []
 
@@ -274,21 +274,21 @@ class Connection:
         path = self._server.uploads.path_of(header["sha256"])
         if path is None:
             raise Fault("request", "the model was not sent")
-        self._check_memory(os.path.getsize(path))
+        self._check_memory(path.stat().st_size)
         number, self._next = self._next, self._next + 1
         options = dict(header["options"])
         environment = {}
         if options.get("dump"):
-            self._dumps[number] = os.path.join(self._settings.folder, f"dump-{self._upload_key}-{number}")
-            os.mkdir(self._dumps[number], 0o700)
-            environment["RKNN_DUMP_DIR"] = self._dumps[number]
+            self._dumps[number] = self._settings.folder / f"dump-{self._upload_key}-{number}"
+            self._dumps[number].mkdir(0o700)
+            environment["RKNN_DUMP_DIR"] = str(self._dumps[number])
         model = Model(self._settings.command, environment)
         self._server.started(model)
         self._models[number] = model
         request = {
             "call": "open",
             "kind": header["kind"],
-            "path": path,
+            "path": str(path),
             "library": self._settings.library,
             "options": options,
         }
@@ -333,10 +333,10 @@ class Connection:
         name = dict(collect(folder)).get(header["name"])
         if name is None:
             raise Fault("request", "there is no such dump")
-        path = os.path.join(folder, header["name"])
-        with open(path, "rb") as file:
+        path = folder / header["name"]
+        with path.open("rb") as file:
             content = file.read(BLOB_LIMIT + 1)
-        os.unlink(path)
+        path.unlink()
         return {}, [content]
 
     def _pin(self, header: Header, blobs: list[bytearray]) -> tuple[Header, Blobs]:

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import threading
+from pathlib import Path
 from typing import Any
 
 from .protocol import Fault
@@ -20,17 +21,17 @@ _SPARE_BYTES = 1 << 20
 class Uploads:
     """The models in `folder`, and those that are still coming, one for each connection."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._coming: dict[str, _Upload] = {}
         self._lock = threading.Lock()
 
-    def path_of(self, digest: str) -> str | None:
+    def path_of(self, digest: str) -> Path | None:
         """Where the model of this SHA-256 is; None where it was not sent."""
         if not _DIGEST.fullmatch(digest):
             raise Fault("request", "that is no SHA-256")
-        path = os.path.join(self._folder, f"model-{digest}")
-        return path if os.path.isfile(path) else None
+        path = self._folder / f"model-{digest}"
+        return path if path.is_file() else None
 
     def take(self, key: str, digest: str, size: int, offset: int, content: bytearray) -> None:
         """Write the next chunk of the model of `size` bytes that the connection `key` sends; the first has offset 0.
@@ -43,7 +44,7 @@ class Uploads:
         if offset == 0:
             self.drop(key)
             self._check_space(size)
-            coming = _Upload(os.path.join(self._folder, f"upload-{key}"), digest, size)
+            coming = _Upload(self._folder / f"upload-{key}", digest, size)
             with self._lock:
                 self._coming[key] = coming
         if coming is None or (coming.digest, coming.size, coming.done) != (digest, size, offset):
@@ -51,7 +52,7 @@ class Uploads:
         try:
             coming.write(content)
             if coming.done == size:
-                coming.finish(os.path.join(self._folder, f"model-{digest}"))
+                coming.finish(self._folder / f"model-{digest}")
                 self.drop(key)
         except OSError as error:
             self.drop(key)
@@ -72,7 +73,7 @@ class Uploads:
         with contextlib.suppress(OSError):
             space = os.statvfs(self._folder)
             free = space.f_bavail * space.f_frsize
-        where = os.path.dirname(self._folder)
+        where = self._folder.parent
         what = f"the board's disk is full: the model has {size} bytes, and {where} has room for {free}"
         return Fault("disk", what, f"make room in {where}, or raise the limit of file sizes there")
 
@@ -85,7 +86,7 @@ class Uploads:
 
 
 class _Upload:
-    def __init__(self, path: str, digest: str, size: int) -> None:
+    def __init__(self, path: Path, digest: str, size: int) -> None:
         self.digest, self.size, self.done = digest, size, 0
         self._path = path
         self._hash: Any = hashlib.sha256()
@@ -101,14 +102,14 @@ class _Upload:
         while len(view):
             view = view[os.write(self._file, view) :]
 
-    def finish(self, path: str) -> None:
+    def finish(self, path: Path) -> None:
         if self._hash.hexdigest() != self.digest:
             raise Fault("request", "the model arrived damaged: its SHA-256 is another one", "send it again")
-        os.rename(self._path, path)
+        self._path.rename(path)
 
     def close(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
         with contextlib.suppress(OSError):
-            os.unlink(self._path)
+            self._path.unlink()

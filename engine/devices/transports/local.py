@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import weakref
+from pathlib import Path
 from types import TracebackType
 
 from engine.devices.transport import SECONDS, Completed
@@ -59,9 +60,8 @@ class LocalTransport:
         self._check()
         try:
             # Its mode from the first byte on, whatever was there before.
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+            Path(path).unlink(missing_ok=True)
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
                 os.fchmod(file.fileno(), mode)
                 file.write(data)
         except OSError as error:
