@@ -10,6 +10,7 @@ SHA-256 of the blobs stand in the header. So no frame can be made, changed, repl
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -175,7 +176,9 @@ class Frames:
         return hmac.new(self._key, direction + _COUNTER.pack(number) + text, hashlib.sha256).digest()
 
     def close(self) -> None:
-        """Close the stream."""
+        """Close the stream; a thread that waits at it wakes up, which closing alone does not do."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
 
 

@@ -88,6 +88,9 @@ class LocalTransport:
         with self._lock:
             streams = list(self._streams)
         for stream in streams:
+            # Wakes a thread that waits at it, which closing alone does not do.
+            with contextlib.suppress(OSError):
+                stream.shutdown(socket.SHUT_RDWR)
             stream.close()
 
     def _check(self) -> None:
