@@ -216,8 +216,10 @@ TYPE_BYTES = {
 }
 FORMATS = ("nchw", "nhwc", "nc1hwc2", "")
 """Layouts by number; '' is 'undefined', which all have that are not four-dimensional."""
-QUANTIZATIONS = ("none", "dynamic fixed point", "affine")
+QUANTIZATIONS = ("none", "dfp", "affine")
+"""Kinds of quantization by number; 'dfp' is dynamic fixed point."""
 CORE_MASKS = {0: "auto", 1: "0", 2: "1", 4: "2", 3: "0_1", 7: "0_1_2", 0xFFFF: "all"}
+"""The last part of a mask's name by its number; 'all' since 2.0."""
 
 SUCCESS, PARAMETER_INVALID = 0, -5
 ERRORS = {

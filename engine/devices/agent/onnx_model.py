@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Sequence  # noqa: UP035 - Python 3.7 has it there
 
-from .runtime import ModelFault
+from .library import ModelFault
 
 _TYPES = {
     "tensor(float)": "float32",
