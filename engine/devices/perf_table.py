@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from engine.boards import MeasuredLayer
 
 _MOST_TEXT = 16 << 20
-_MOST_ROWS = 20_000
+_MOST_ROWS = 10_000
 _MOST_COLUMNS = 32
 _MOST_LINE = 20_000
 _FAR = 30.0
@@ -25,11 +25,13 @@ _SKIPPED = 40.0
 
 _WHOLE = re.compile(r"\d{1,18}")
 _REAL = re.compile(r"\d{1,18}(\.\d{0,18})?([eE][+-]?\d{1,2})?")
-_REALS = re.compile(r"\\|-|\d[\d.]*%?(/\d[\d.]*%?)*")
+_NUMBER = re.compile(rf"\\|-|{_REAL.pattern}")
+_REALS = re.compile(r"\\|-|\d\S*")
 _CYCLES = re.compile(r"\\|\d{1,18}(/\d{1,18}){0,2}")
 _SHAPE = re.compile(r"\\|[(\[]\S*")
+_BRACKETS = re.compile(r"\([^()]*\)")
 _WORD = re.compile(r"\S+")
-_TARGET = re.compile(r"(?i)NPU|CPU|GPU|\\|-")
+_TARGET = re.compile(r"[A-Za-z]\S*|\\|-")
 _DTYPE = re.compile(r"[A-Za-z]\w*|\\|-")
 
 # By the first letters of a title in lower case, without spaces; the first that fits.
@@ -48,9 +50,9 @@ _COLUMNS: tuple[tuple[str, str, re.Pattern[str]], ...] = (
     ("npucycle", "cycles_npu", _CYCLES),
     ("totalcycle", "cycles_total", _CYCLES),
     ("maxcycle", "cycles_total", _CYCLES),
-    ("time(us)", "time_us", _REAL),
-    ("time(ms)", "time_ms", _REAL),
-    ("rw(kb)", "rw_kb", _REAL),
+    ("time(us)", "time_us", _NUMBER),
+    ("time(ms)", "time_ms", _NUMBER),
+    ("rw(kb)", "rw_kb", _NUMBER),
     ("fullname", "name", _WORD),
     ("layername", "name", _WORD),
     ("name", "name", _WORD),
@@ -150,7 +152,9 @@ def _columns(line: str) -> list[_Column] | None:
 
 
 def _row(line: str, columns: Sequence[_Column], *, cut: bool) -> MeasuredLayer | None:
-    words = [(one.start(), one[0]) for one in itertools.islice(_WORD.finditer(line), len(columns))]
+    # A shape that is printed with spaces is one word nevertheless.
+    joined = _BRACKETS.sub(lambda one: one[0].replace(" ", "_"), line)
+    words = [(one.start(), one[0]) for one in itertools.islice(_WORD.finditer(joined), len(columns))]
     if not words or not _WHOLE.fullmatch(words[0][1]):
         return None
     places = _placed(words, columns)

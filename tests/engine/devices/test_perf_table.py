@@ -88,6 +88,21 @@ def test_a_number_stays_in_its_column_when_those_before_it_are_empty() -> None:
     assert layer.rw_kb == 8.5 and layer.time_us == 0.0
 
 
+@pytest.mark.parametrize(
+    ("shape", "usage", "load", "kilobytes"),
+    [
+        ("(1, 3, 8, 8),(8, 3, 3, 3)", "", "100.0%/0.0%/0.0%-Up:0.0%", "541.23"),
+        ("\\", "\\", "\\", "541.23"),
+        ("()", "-", "0", "541.23"),
+    ],
+)
+def test_cells_may_be_written_in_other_ways(shape: str, usage: str, load: str, kilobytes: str) -> None:
+    row = ("7", "exSwish", "W8A8", "NPU0", shape, "(1, 8)", "\\", "12.5", usage, load, kilobytes, "exSwish:s (fused) 2")
+    (layer,) = parse_table(table(NEW, row)).layers
+    assert (layer.time_us, layer.rw_kb, layer.name) == (12.5, 541.23, "exSwish:s (fused) 2")
+    assert (layer.cycles_total, layer.dtype, layer.target) == (None, "W8A8", "NPU0")
+
+
 def test_a_text_that_lost_its_spaces_is_still_read() -> None:
     text = table(NEW, (*CONV, "3.91/0.00/0.00", "100.0%/0.0%/0.0%", "541.23", "Conv:conv_a"))
     (layer,) = parse_table("\n".join(" ".join(line.split()) for line in text.split("\n"))).layers
