@@ -32,7 +32,7 @@ OPTION_OF_SETTING = {
     "custom_string": "--custom-string",
 }
 # What a project file remembers besides; these are the app's.
-_PASSED_OVER = ("sample", "cfg")
+_PASSED_OVER = ("sample", "cfg", "board")
 _SETTINGS = tuple(field.name for field in dataclasses.fields(Config))
 
 

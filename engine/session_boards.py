@@ -18,6 +18,7 @@ from engine.devices.on_board import OnBoard, OpenOptions, open_on_board
 from engine.errors import DeviceError, DeviceLostError, DeviceTimeoutError, FileError
 from engine.files import vendor
 from engine.files.vendor.container import head_of, kind_of
+from engine.graph.layers import Layer
 from engine.graph.query import static_shape
 from engine.ort import serialize
 from engine.progress import Progress
@@ -89,7 +90,7 @@ class BoardSession(SessionState):
             raise
         if choice.place == "cpu" and ports is not None:
             ports = Ports(ports.inputs, ports.outputs)
-        options = OpenOptions(bool(perf_debug), bool(async_mode), mask)
+        options = OpenOptions(bool(perf_debug), bool(async_mode), mask, {} if path is not None else self._layer_names())
         return open_on_board(transport, facts, choice, ports, options, progress)
 
     def board_perf(
@@ -144,6 +145,15 @@ class BoardSession(SessionState):
         )
         return runnable, Ports(built.specs, outputs, normalized_by_us(built.specs))
 
+    def _layer_names(self) -> dict[str, tuple[str, ...]]:
+        """By the name of each layer, its tensors and nodes, and those of the source model."""
+        return {
+            layer.name: tuple(
+                dict.fromkeys((*layer.outputs, *(n.name or "" for n in layer.nodes), *layer.sources, *_inside(layer)))
+            )
+            for layer in self._require_built("on_board").quantized.layers
+        }
+
     def _board_tensors(
         self, board: OnBoard, inputs: Sequence[str | Path | Array], sample: Mapping[str, Array], progress: Progress
     ) -> BoardTensors:
@@ -184,6 +194,11 @@ def runnable_file(file: Path) -> Runnable:
     except FileError as error:
         raise vendor.refusal(file) from error
     return Runnable(str(file), target, {target: lambda: file})
+
+
+def _inside(layer: Layer) -> list[str]:
+    """The tensors between a layer's own nodes."""
+    return [value.name or "" for node in layer.nodes for value in node.outputs]
 
 
 def _of_processor(board: OnBoard, single: Quantized, sample: Mapping[str, Array], progress: Progress) -> BoardTensors:

@@ -33,11 +33,13 @@ _RULE = "=" * 46
 
 @dataclasses.dataclass(frozen=True)
 class OpenOptions:
-    """How a model is opened: see `Session.on_board`."""
+    """How a model is opened: see `Session.on_board`. `layers`: by the name of each layer, names of what it is made of,
+    by which it is known in the runtime's table."""
 
     perf_debug: bool = False
     asynchronous: bool = False
     core_mask: int = 0
+    layers: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,7 +238,7 @@ class OnBoard:
         self, prepared: list[Any], notes: list[str], progress: Progress
     ) -> tuple[str, tuple[MeasuredLayer, ...]]:
         """The runtime's table of layers, as text and taken apart; a note where it has none."""
-        from engine.devices.perf_table import parse_table
+        from engine.devices.perf_table import match_layers, parse_table
 
         if self._choice.place == "cpu":
             notes.append("ONNX Runtime on the processor tells no times of layers")
@@ -252,7 +254,7 @@ class OnBoard:
             notes.append(f"no times of layers: {error.what}")
             return "", ()
         progress.step("read", 1, 1)
-        return text, tuple(parse_table(text).layers)
+        return text, match_layers(parse_table(text).layers, self._options.layers)
 
     def memory(self) -> BoardMemory:
         """The bytes that the model takes on the board, as the runtime tells. Raises DeviceError where it does not."""
