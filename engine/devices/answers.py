@@ -15,6 +15,7 @@ from engine.errors import DeviceError, DeviceTimeoutError
 Array = np.ndarray[Any, Any]
 
 _MOST_TENSORS = 4096
+_MOST_DIMS = 32
 _MOST_NAME = 4096
 _DTYPES = frozenset(
     ["float32", "float16", "float64", "bool"] + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -99,14 +100,13 @@ def _tensors(told: object) -> tuple[BoardTensor, ...]:
 
 def _tensor(told: Mapping[str, Any]) -> BoardTensor:
     dims = told.get("dims")
-    scale = told.get("scale")
     return BoardTensor(
         _plain(told.get("name")),
-        tuple(_whole(one) for one in (dims if isinstance(dims, list) else [])[:32]),
+        tuple(_whole(one) for one in (dims if isinstance(dims, list) else [])[:_MOST_DIMS]),
         _plain(told.get("fmt")),
         _plain(told.get("dtype")),
         _plain(told.get("qnt")),
-        float(scale) if isinstance(scale, (int, float)) else 1.0,
+        number_of(told.get("scale"), 1.0),
         _integer(told.get("zero_point")),
         _whole(told.get("size")),
     )
@@ -119,13 +119,10 @@ def arrays_of(told: object, content: Sequence[bytearray], where: str) -> list[Ar
         raise wrong
     found = []
     for one, raw in zip(told, content, strict=True):
-        if not isinstance(one, dict) or one.get("dtype") not in _DTYPES or not isinstance(one.get("shape"), list):
+        if not isinstance(one, dict) or str(one.get("dtype")) not in _DTYPES or not isinstance(one.get("shape"), list):
             raise wrong
-        shape = tuple(_whole(dim) for dim in one["shape"])
-        try:
-            dtype = np.dtype(one["dtype"])
-        except TypeError:
-            raise wrong from None
+        shape = tuple(_whole(dim) for dim in one["shape"][:_MOST_DIMS])
+        dtype = np.dtype(str(one["dtype"]))
         if math.prod(shape) * dtype.itemsize != len(raw):
             raise wrong
         found.append(np.frombuffer(raw, dtype).reshape(shape))
@@ -135,8 +132,8 @@ def arrays_of(told: object, content: Sequence[bytearray], where: str) -> list[Ar
 def times_of(told: object, most: int, where: str) -> list[float]:
     """Microseconds, one a run."""
     found = told if isinstance(told, list) else []
-    times = [float(one) for one in found if isinstance(one, (int, float)) and math.isfinite(one) and one >= 0]
-    if len(times) != len(found) or len(times) > most:
+    times = [number_of(one, -1.0) for one in found]
+    if any(one < 0 for one in times) or len(times) > most:
         raise DeviceError("the board's times are none", where=where)
     return times
 
@@ -163,6 +160,13 @@ def _plain(told: object, *, lines: bool = False) -> str:
     text = told if isinstance(told, str) else ""
     kept = "".join(one if one.isprintable() or (lines and one == "\n") else " " for one in text)
     return kept if lines else kept[:_MOST_NAME]
+
+
+def number_of(told: object, otherwise: float) -> float:
+    """A number from a board, or `otherwise` where it is none, or not finite."""
+    fits = isinstance(told, float) or (isinstance(told, int) and abs(told) < 1 << 64)
+    number = float(told) if fits and isinstance(told, (int, float)) else otherwise
+    return number if math.isfinite(number) else otherwise
 
 
 def _integer(told: object) -> int:

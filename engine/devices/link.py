@@ -25,6 +25,7 @@ from engine.devices.answers import (
     error_of,
     hello_of,
     model_of,
+    number_of,
     sizes_of,
     times_of,
 )
@@ -265,7 +266,7 @@ class BoardModel:
         `outputs` tells."""
         header, blobs = self._request("run", inputs, seconds)
         told, content = self._link.ask(header, blobs, seconds=seconds, most=self._most)
-        self.run_us = float(told.get("us", 0.0))
+        self.run_us = number_of(told.get("us"), 0.0)
         return arrays_of(told.get("outputs"), content, self._link.where)
 
     def measure(

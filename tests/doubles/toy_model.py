@@ -2,8 +2,8 @@
 
 It is put into the agent's own file under the names of the two modules that open models, and so needs nothing but the
 standard library, and Python 3.7. Keys of the file: `open` and `run` are lists of steps that opening and every run go
-through, each one of ["print", text], ["sleep", seconds], ["exit", code], ["signal", number], ["fault", what, hint, code],
-["allocate"], ["dump", name, text], ["log", path] (appends the times at which the run began and ended).
+through, each one of ["print", text], ["sleep", seconds], ["exit", code], ["signal", number], ["fault", what, hint,
+code], ["dump", name, text], ["log", path] (appends the times at which the run began and ended).
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ import socket
 import sys
 from typing import Any
 
-from . import child, daemon
 from .protocol import Header
 
 
@@ -37,9 +36,14 @@ def main(arguments: list[str] | None = None) -> int:
     model.add_argument("--pipe", type=int, required=True, help="the file descriptor of the agent's pipe")
     given = parser.parse_args(arguments)
     if given.call == "start":
-        return daemon.start(given.library, given.idle, given.sys, given.meminfo)
+        from .daemon import start as begin
+
+        return begin(given.library, given.idle, given.sys, given.meminfo)
+    # Each process imports its own half only: compiling takes a board's processor a while.
+    from .child import serve
+
     pipe = socket.socket(fileno=given.pipe)
-    child.serve(pipe, {"rknn": _open_rknn, "onnx": _open_onnx}, given.folder)
+    serve(pipe, {"rknn": _open_rknn, "onnx": _open_onnx}, given.folder)
     return 0
 
 

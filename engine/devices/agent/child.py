@@ -15,7 +15,7 @@ from typing import Any, Callable  # noqa: UP035 - Python 3.7 has it there
 from .locks import npu_lock
 from .protocol import Ended, Fault, Frames, Header, Refused
 
-_GRACE = 1.0
+_GRACE = 0.5
 """How long a model may take to be closed once the agent is gone."""
 _LOCK_SHARE = 0.8
 """The part of a request's time that may go into waiting for the NPU, so that a wait ends as an answer."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
+import json
 import os
 import signal
 import socket
@@ -24,7 +26,7 @@ from engine.devices import agent_file as agent_file_module
 from engine.devices.agent import server
 from engine.devices.agent.protocol import Ended, Fault, Refused, meet
 from engine.devices.agent_file import agent_file
-from engine.devices.link import BoardInput, ModelOptions
+from engine.devices.link import BoardInput, ModelOptions, open_link
 from engine.devices.transports.local import LocalTransport
 from engine.errors import DeviceError
 from tests.doubles.toy_agent import ToyBoard, WatchedTransport, killed, load, make_board, soon, there, toy
@@ -65,7 +67,7 @@ def test_every_module_of_the_agent_is_python_3_7_on_its_own(path: Path) -> None:
 def test_it_listens_on_the_boards_own_address_alone(board: ToyBoard) -> None:
     transport = board.transport()
     board.link(transport)
-    owned = {os.readlink(f"/proc/{transport.pids[0]}/fd/{fd}") for fd in os.listdir(f"/proc/{transport.pids[0]}/fd")}
+    owned = {str(one.readlink()) for one in Path(f"/proc/{transport.pids[0]}/fd").iterdir()}
     listening = []
     for table in ("tcp", "tcp6", "udp", "udp6"):
         for line in Path("/proc/net", table).read_text().splitlines()[1:]:
@@ -109,6 +111,7 @@ def test_a_stranger_is_refused_and_others_go_on(board: ToyBoard) -> None:
     assert model.run([ONE])
 
 
+@pytest.mark.slow
 def test_connections_of_strangers_are_limited_in_number(board: ToyBoard) -> None:
     transport = board.transport()
     model = load(board.link(transport))
@@ -134,9 +137,7 @@ def test_oversized_and_damaged_requests_are_refused_with_the_reason(board: ToyBo
                 stream.sendall(send)
             else:
                 # A frame that promises more than it brings.
-                frames._key, key = b"", frames._key
-                text = __import__("json").dumps(header).encode()
-                frames._key = key
+                text = json.dumps(header).encode()
                 mac = frames._mac(b"client", 0, text)
                 stream.sendall(struct.pack("!4sI", b"RKTB", len(text)) + mac + text + b"abcd")
             fault = Fault.of(frames.receive(time.monotonic() + 5)[0])
@@ -189,9 +190,9 @@ def test_a_full_disk_is_told_where_the_agent_itself_does_not_fit(board: ToyBoard
         def push(self, data: bytes, path: str, *, mode: int = 0o600, seconds: float = 60.0) -> None:
             # The kernel's own device that is always full.
             with contextlib.suppress(FileExistsError):
-                os.symlink("/dev/full", path)
+                Path(path).symlink_to("/dev/full")
             try:
-                with open(path, "wb", buffering=0) as file:
+                with Path(path).open("wb", buffering=0) as file:
                     file.write(data)
             except OSError as error:
                 raise DeviceError(f"{path}: the disk is full", where=self.id) from error
@@ -201,6 +202,7 @@ def test_a_full_disk_is_told_where_the_agent_itself_does_not_fit(board: ToyBoard
     assert not board.agents()
 
 
+@pytest.mark.slow
 def test_it_ends_by_itself_when_nobody_comes(board: ToyBoard) -> None:
     transport = board.transport()
     link = board.link(transport, idle=0.3)
@@ -332,10 +334,6 @@ def _old_pythons() -> list[str]:
 
 @pytest.mark.slow
 def test_it_runs_under_older_pythons(board: ToyBoard) -> None:
-    import dataclasses
-
-    from engine.devices.link import open_link
-
     pythons = _old_pythons()
     if not pythons:
         pytest.skip("no Python older than 3.10 is installed")

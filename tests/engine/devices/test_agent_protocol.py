@@ -107,7 +107,7 @@ def test_another_version_is_named_by_both(
     assert verdict[0] == 1
     # And the other way round: a client that meets an agent of a later version.
     pair[0].sendall(struct.pack("!4sI32s", b"RKTB", 99, greeting[8:]))
-    with pytest.raises(Refused, match="version 99 .* this program 1"):
+    with pytest.raises(Refused, match=r"version 99 .* this program 1"):
         meet(pair[1], TOKEN, soon())
 
 
