@@ -81,6 +81,10 @@ def _array(content: bytes) -> Array | None:
         if version not in ((1, 0), (2, 0)):
             return None
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        start = stream.tell() + (2 if version == (1, 0) else 4)
+        if b"\\" in content[start : start + _MOST_HEADER].split(b"\n")[0]:
+            # No header of numbers has one, and Python warns of some.
+            return None
         shape, by_columns, dtype = read(stream, max_header_size=_MOST_HEADER)
         # Before any memory is taken for what the header says.
         plain = dtype.kind in "fiub" and not dtype.hasobject and dtype.subdtype is None

@@ -69,6 +69,7 @@ class _Trap:
         pytest.param(npy(ARRAY)[:40], id="cut in its header"),
         pytest.param(_claims((1 << 40, 1 << 40)), id="more than there is memory"),
         pytest.param(_claims((-1, -24)), id="negative sizes"),
+        pytest.param(npy(ARRAY).replace(b"'<f4'", b"'\\<4'"), id="signs that Python warns of"),
         pytest.param(npy(np.array([_Trap()], object), allow_pickle=True), id="objects"),
         pytest.param(pickle.dumps(_Trap()), id="a pickle"),
         pytest.param(npy(np.array(["text"])), id="text"),
