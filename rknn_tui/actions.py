@@ -14,7 +14,8 @@ class Action:
     """`id` names it in the keymap file and in the command list; `keys` are the defaults, changeable by the user.
 
     `label` is its word in the key line, '' for actions that are not shown there. `places` are where its keys work, or
-    EVERYWHERE. `verb` is the headless command that does the same, '' where there is none.
+    EVERYWHERE; where `commanded`, the command list of every screen has it too. `verb` is the headless command that does
+    the same, '' where there is none.
     """
 
     id: str
@@ -23,6 +24,7 @@ class Action:
     label: str = ""
     places: tuple[str, ...] = ("tune",)
     verb: str = ""
+    commanded: bool = False
 
     def works_in(self, place: str) -> bool:
         """Whether the keys of the action work there."""
@@ -31,6 +33,8 @@ class Action:
 
 _LISTS = ("tune", "charts", "devices", "jobs", "compare", "candidates", "findings", "pick")
 _GRAPH = ("tune", "cfg")
+_CANCELLED = ("tune", "devices", "jobs", "candidates", "findings")
+_BOARDS = ("devices",)
 _ALL = (EVERYWHERE,)
 
 ACTIONS: tuple[Action, ...] = (
@@ -41,7 +45,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("tune", "search for the layers that are worth a higher precision", ("A",), "repair", verb="tune"),
     Action("candidates", "what the search found, to step through and take", ("T",), "candidates"),
     Action("lint", "what costs accuracy in the model, its samples or its precisions", ("L",), "lint", verb="lint"),
-    Action("cancel", "cancel the running job", ("x",), "cancel", ("tune", "jobs", "candidates", "findings")),
+    Action("cancel", "cancel the running job", ("x",), "cancel", _CANCELLED),
     Action("restart", "start the engine again after it ended, or load the model again", ("r",), "again"),
     Action("cycle", "the layer's next precision", ("space",), "type"),
     Action("set_int8", "int8 for the layer, or for all marked ones", ("8",), verb="set"),
@@ -112,7 +116,15 @@ ACTIONS: tuple[Action, ...] = (
     Action("next_chart", "next chart", ("]", "tab"), "next", ("charts",)),
     Action("previous_chart", "previous chart", ("[", "shift+tab"), places=("charts",)),
     Action("export_chart", "write the chart as text and as CSV", ("e",), "export", ("charts",)),
-    Action("refresh", "ask again for the list", ("r",), "refresh", ("devices",)),
+    Action("refresh", "ask again for the list", ("r",), "refresh", _BOARDS),
+    Action("choose_board", "choose the board to run on", ("space",), "choose", _BOARDS),
+    Action("board_time", "measure the model's time on the board", ("P",), "time", _BOARDS, "perf", True),
+    Action("board_memory", "ask the board how much memory the model takes", ("M",), "memory", _BOARDS, "memory", True),
+    Action(
+        *("board_accuracy", "compare every layer on the board with the simulator", ("E",), "compare", _BOARDS),
+        verb="analyze",
+        commanded=True,
+    ),
     Action("details", "more about the row, or less", ("enter",), "details", ("devices", "jobs")),
     Action("log", "what the engine prints, or not", ("l",), "log", ("jobs",)),
     Action("screen_tune", "the layers", ("1",), places=_ALL),

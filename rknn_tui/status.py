@@ -19,6 +19,8 @@ JOB_CELLS = 26
 NARROW = 64
 """Screens with fewer cells never show the program's name; wider ones do where all else has room."""
 PROGRAM = " rknn-tui "
+LONGEST_BOARD = 20
+"""Cells of a board's id in the status line; of a longer one the end is shown."""
 LEAST_NAME = 12
 """Cells that a model's name keeps, whatever else there is to say."""
 
@@ -61,7 +63,7 @@ def _facts(bench: TuningBench, shown: int, total: int, marked: int) -> list[tupl
         facts.append((1, "vendor's, read-only", "warning"))
     if bench.unsaved:
         facts.append((1, f"*{bench.unsaved}", "changed"))
-    facts += _costs(bench)
+    facts += [*_costs(bench), *_on_board(bench)]
     if shown != total:
         facts.append((3, f"{shown}/{total} layers", "warning"))
     if marked:
@@ -87,6 +89,21 @@ def _costs(bench: TuningBench) -> list[tuple[int, str, str]]:
     built_as = "" if bench.built else "as int16" if "16" in str(bench.config.get("quantized_dtype")) else "as int8"
     words = [f"{milliseconds(total)}{'' if costs.settled else '~'} ms", told, built_as, "est"]
     return [(2, " ".join(filter(None, words)), "text"), (7, f"{size(costs.memory)} mem est", "text")]
+
+
+def _on_board(bench: TuningBench) -> list[tuple[int, str, str]]:
+    """The time that was measured, on which board, and whether edits were made since."""
+    runs = bench.board_runs
+    if (perf := runs.perf) is None:
+        return []
+    median, p95 = (milliseconds(time / 1000) for time in (perf.median_us, perf.p95_us))
+    old = runs.old(runs.timed)
+    device = (
+        perf.where.device if len(perf.where.device) <= LONGEST_BOARD else f"..{perf.where.device[2 - LONGEST_BOARD :]}"
+    )
+    place = " CPU" if perf.where.place == "cpu" else ""
+    text = f"{median} ms p95 {p95} measured on {drawable(device)}{place}{' old' if old else ''}"
+    return [(4, text, "muted" if old else "text")]
 
 
 def job_line(bench: TuningBench, width: int, symbols: Symbols) -> Line:

@@ -44,6 +44,7 @@ class Bench(TuningBench):
         self._records: list[JobRecord] = []
         self._counted = 0
         self.searches.begun, self.searches.over = self.job_begun, self.job_over
+        self.board_runs.keep = self._keep_board
 
     # What outlives the app
 
@@ -104,6 +105,10 @@ class Bench(TuningBench):
 
     def write_script(self, path: str) -> Reply:
         return self.memory.write_script(path)
+
+    def _keep_board(self) -> None:
+        if self.summary is not None:
+            self.memory.keep_project()
 
     def keep_unsaved(self) -> bool:
         """Write down what is not saved, in any thread; False where that cannot be done."""

@@ -67,6 +67,7 @@ class Memory:
         bench.batch = int(given.get("batch") or 1) if given.get("batch", 1) != 1 else known.batch
         # What was said on the command line, or kept from the model before, goes before what the project says.
         bench.config = {**known.config, **bench.config}
+        bench.board_runs.chosen = known.board or bench.board_runs.chosen
         self.saved_cfg = known.cfg
 
     def leaving(self) -> None:
@@ -174,6 +175,7 @@ class Memory:
             float16=bench.float16,
             batch=bench.batch,
             cfg=bench.text.path or self.saved_cfg,
+            board=bench.board_runs.chosen or None,
         )
         try:
             _, said = project.save(bench.path, known)

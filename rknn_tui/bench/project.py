@@ -31,7 +31,8 @@ _SETTINGS = tuple(field.name for field in dataclasses.fields(Config))
 
 @dataclasses.dataclass(frozen=True)
 class Project:
-    """The arguments of the engine's `load` and `build`, the sample that is analysed, and the cfg that was saved last.
+    """The arguments of the engine's `load` and `build`, the sample that is analysed, the cfg that was saved last, and
+    the id of the board to run on.
 
     `config` holds settings by the names of Config, those that are not the defaults. Paths lead from the current folder.
     """
@@ -46,6 +47,7 @@ class Project:
     float16: bool = False
     batch: int = 1
     cfg: str | None = None
+    board: str | None = None
 
 
 def beside(model: str | Path) -> Path:
@@ -252,4 +254,5 @@ _READERS: Mapping[str, tuple[str, Callable[[Any, Path], Any]]] = {
     "float16": ("true or false", _flag),
     "batch": ("a positive integer", _count),
     "cfg": ("a path", _path),
+    "board": ("a board's id", lambda value, folder: _text(value)),
 }

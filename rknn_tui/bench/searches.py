@@ -1,4 +1,4 @@
-"""Work that goes on beside a person's edits: tracing error sources, searching for repairs, looking for faults."""
+"""Work that goes on beside a person's edits: tracing error sources, searching for repairs, measuring on boards."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Searches:
 
             return take
 
-        return self._start(Search("trace", "trace", {"inputs": sample}, begin))
+        return self.start(Search("trace", "trace", {"inputs": sample}, begin))
 
     def tune(self, dataset: str, wish: dict[str, Any]) -> Reply:
         """Search for layers that are worth a higher precision, from the edits of the moment when its turn comes."""
@@ -84,7 +84,7 @@ class Searches:
 
             return take
 
-        return self._start(Search("tune", "tune_run", {"dataset": dataset, **wish}, begin))
+        return self.start(Search("tune", "tune_run", {"dataset": dataset, **wish}, begin))
 
     def lint(self, dataset: str | None, sample: list[str] | None) -> Reply:
         """Look for what costs accuracy."""
@@ -94,7 +94,7 @@ class Searches:
             return Notice(f"lint: {counted(len(found), 'finding')}" if found else "lint: nothing found")
 
         params = {"dataset": dataset, "inputs": sample}
-        return self._start(Search("lint", "findings", {k: v for k, v in params.items() if v is not None}, lambda: take))
+        return self.start(Search("lint", "findings", {k: v for k, v in params.items() if v is not None}, lambda: take))
 
     def cancel(self) -> None:
         """Ask the running search to stop, and drop those that wait."""
@@ -152,7 +152,8 @@ class Searches:
 
     # One after the other
 
-    def _start(self, search: Search) -> Reply:
+    def start(self, search: Search) -> Reply:
+        """Ask it of the engine, or wait for the one that runs."""
         if self.job is not None:
             if any(one.name == search.name for one in self.waiting) or self.job.name == search.name:
                 return Notice(f"{search.name} is running already", "warning")
@@ -177,7 +178,7 @@ class Searches:
                 state, reply = "failed", notice_of(error)
             self.over(job, state, reply.text if isinstance(reply, Notice) else "")
             if self.waiting:
-                self._start(self.waiting.pop(0))
+                self.start(self.waiting.pop(0))
             self._tell(reply)
 
         job.number = self._calls.start(search.method, search.params, answer)

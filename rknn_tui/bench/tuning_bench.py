@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.errors import EngineError, FileError, InputError
 from engine.summaries import Finding, LayerError, LayerSummary
+from rknn_tui.bench.board_runs import ACCURACY_ON, BoardRuns
 from rknn_tui.bench.dialogue import Notice, Question, Reply, counted, first_sample, notice_of
 from rknn_tui.bench.facts import Facts
 from rknn_tui.bench.job import Job
@@ -26,11 +27,16 @@ class TuningBench(Workbench):
     """A workbench whose model is edited, searched and saved."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
+        self.board_runs = BoardRuns(self)
         super().__init__(*arguments, **named)
         self.facts = Facts(self.calls, self.editing)
         self.costs.changed = self._costs_told
         self.read_only = False
         self._to_build: tuple[dict[str, Any], str] = {}, ""
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.board_runs.forget()
 
     # What is known
 
@@ -57,12 +63,24 @@ class TuningBench(Workbench):
     def values(self) -> Mapping[str, LayerValues]:
         """What every row shows."""
         if self.editing.layers:
-            return self.editing.values()
+            return self.board_runs.shown(self.editing.values())
         values = {}
         for layer in self.summary.layers if self.summary is not None else ():
             milliseconds, memory, bound, _ = self.costs.shown(layer.name)
             values[layer.name] = LayerValues(layer.precision, milliseconds=milliseconds, bytes=memory, bound=bound)
-        return values
+        return self.board_runs.shown(values)
+
+    def values_changed(self, changes: Mapping[str, LayerValues]) -> None:
+        super().values_changed(self.board_runs.shown(changes))
+
+    def measured_changed(self) -> None:
+        """There are other measurements to show."""
+        self.values_changed(self.values())
+
+    def edits_changed(self, step: str) -> None:
+        if self.board_runs.edited():
+            self.measured_changed()
+        super().edits_changed(step)
 
     def _costs_told(self) -> None:
         self.editing.expect_untold()
@@ -108,7 +126,7 @@ class TuningBench(Workbench):
 
     # Searches
 
-    def _sample(self) -> list[str] | Reply:
+    def sample_to_look_at(self) -> list[str] | Reply:
         """The sample to look at, or why there is none."""
         sample = self.analysed or self.sample
         if not sample and self.dataset is not None:
@@ -117,6 +135,12 @@ class TuningBench(Workbench):
             except EngineError as error:
                 return notice_of(error)
         return sample or None
+
+    def refuse_unless_idle(self) -> Reply:
+        """Why nothing can be asked about the model now, which may be a vendor's file."""
+        refusal = self._not_ready()
+        idle = self.board_only and self.job is None and self.died is None
+        return None if idle else refusal
 
     def _not_quantized(self) -> Reply:
         if refusal := self._not_ready():
@@ -129,7 +153,7 @@ class TuningBench(Workbench):
         """Trace where the error of the outputs comes from."""
         if refusal := self._not_quantized():
             return refusal
-        sample = self._sample()
+        sample = self.sample_to_look_at()
         if not isinstance(sample, list):
             return sample or self.ask_sample("trace")
         return self.searches.trace(sample)
@@ -301,6 +325,9 @@ class TuningBench(Workbench):
         if topic in ("dataset", "sample") and text and question.subject in ("tune", "trace", "lint"):
             super()._answer(dataclasses.replace(question, subject=""), text)
             return {"tune": self.ask_tune, "trace": self.trace, "lint": self.lint}[question.subject]()
+        if topic == "sample" and text and question.subject.startswith(f"{ACCURACY_ON} "):
+            super()._answer(dataclasses.replace(question, subject=""), text)
+            return self.board_runs.accuracy(question.subject.partition(" ")[2])
         return super()._answer(question, text)
 
     def tune_asked(self, wish: Mapping[str, Any]) -> None:

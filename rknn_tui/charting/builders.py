@@ -13,7 +13,8 @@ from engine.summaries import LayerFacts, LayerSummary, SourceMap, TensorFacts, T
 from rknn_tui.bench.dialogue import counted
 from rknn_tui.charting.axes import finite, short
 from rknn_tui.charting.chart import Cell, Chart, Mark, short_name
-from rknn_tui.charting.cost_charts import Values, memory_over_run, time_by_layer, time_by_operator, time_by_target
+from rknn_tui.charting.cost_charts import Values, memory_over_run, time_by_operator, time_by_target
+from rknn_tui.charting.measured_charts import time_by_layer
 from rknn_tui.graph.bars import digits
 from rknn_tui.graph.layer_values import NOTHING
 from rknn_tui.symbols import drawable
@@ -64,24 +65,31 @@ CHARTS: Mapping[str, Callable[[ChartData, float], Chart]] = {
 }
 """The charts by their ids, in the order in which they are gone through, of the data and the limit of a good cosine."""
 
+ON_BOARD = "on board"
+
 
 def cosine_by_layer(layers: Sequence[LayerSummary], values: Values, *, limit: float = math.nan) -> Chart:
-    """Every layer's cosine in execution order, in the entire model and, where that is known, alone.
+    """Every layer's cosine in execution order, in the entire model and, where that is known, alone and on a board.
 
     `limit` is the cosine below which a layer counts as bad.
     """
-    title, header = "cosine by layer", ("layer", "name", "op", "entire", "single")
+    title = "cosine by layer"
+    header: tuple[str, ...] = ("layer", "name", "op", "entire", "single")
     known = [values.get(layer.name, NOTHING) for layer in layers]
-    rows = tuple(
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
         (layer.index, drawable(layer.name), drawable(layer.op), value.entire, value.single)
         for layer, value in zip(layers, known, strict=True)
     )
-    ys = tuple(
-        name for name in ("entire", "single") if any(math.isfinite(float(row[header.index(name)])) for row in rows)
-    )
+    if any(math.isfinite(value.board_entire) for value in known):
+        header = (*header, ON_BOARD)
+        rows = tuple((*row, value.board_entire) for row, value in zip(rows, known, strict=True))
+    ys = tuple(name for name in header[3:] if any(math.isfinite(float(row[header.index(name)])) for row in rows))
     if not ys:
         return Chart("cosine", title, "lines", header, (), note="no accuracy is known yet")
     notes = [f"lowest {name}: {_worst(rows, header.index(name))}" for name in ys]
+    if ON_BOARD in ys:
+        old = ", from before the last change" if any(value.board_old for value in known) else ""
+        notes.append(f"{ON_BOARD}: measured, against the float model as well{old}")
     stale = sum(value.stale for value in known)
     if stale:
         notes.append(f"{counted(stale, 'number')} from before the last change")

@@ -16,7 +16,7 @@ from rknn_tui.symbols import drawable
 Values = Mapping[str, LayerValues]
 
 
-def time_by_layer(layers: Sequence[LayerSummary], values: Values, totals: CostTotals | None = None) -> Chart:
+def estimated_time_by_layer(layers: Sequence[LayerSummary], values: Values, totals: CostTotals | None = None) -> Chart:
     """The layers' times on the chip, the largest first; nothing where there is neither estimate nor measurement.
 
     `totals` tell of what an inference takes beside its layers.

@@ -80,7 +80,7 @@ def _lines(chart: Chart, width: int, height: int, symbols: Symbols) -> Drawing:
     curves: list[Curve] = []
     legend: Legend = []
     under: set[int] = set()
-    signs = (("hd", "▚"), ("x", "x")) if symbols.unicode else (("*", "*"), ("x", "x"))
+    signs = (("hd", "▚"), ("x", "x"), ("o", "o")) if symbols.unicode else (("*", "*"), ("x", "x"), ("o", "o"))
     for name, (marker, sign) in zip(chart.ys, signs, strict=False):
         role = "text" if not curves else "muted"
         found: dict[int, float] = {}

@@ -19,10 +19,39 @@ class Column:
 # What a narrow terminal keeps first: what a person came for is where accuracy is lost, and what can be done about it.
 # 'name 20' asks for that many cells for the name before anything else is added.
 _PRIORITY = (
-    *("precision", "name", "cosine", "index", "lanes", "bar", "time", "share", "op", "name 20", "memory"),
+    *(
+        "precision",
+        "name",
+        "cosine",
+        "index",
+        "lanes",
+        "measured",
+        "board",
+        "bar",
+        "time",
+        "share",
+        "op",
+        "name 20",
+        "memory",
+    ),
     *("precision 8", "single", "name 28", "op 16", "precision 13", "shape"),
 )
-_ORDER = ("index", "lanes", "op", "name", "shape", "precision", "cosine", "bar", "single", "share", "time", "memory")
+_ORDER = (
+    "index",
+    "lanes",
+    "op",
+    "name",
+    "shape",
+    "precision",
+    "cosine",
+    "bar",
+    "board",
+    "single",
+    "share",
+    "time",
+    "measured",
+    "memory",
+)
 TITLES = {
     "index": "#",
     "lanes": "graph",
@@ -36,6 +65,8 @@ TITLES = {
     "share": "error",
     "time": "ms",
     "memory": "mem",
+    "measured": "ms",
+    "board": "board",
 }
 MARKER_CELLS = 2
 LANE_CAPS = ((140, 16), (100, 10), (0, 6))

@@ -57,6 +57,8 @@ _NUMBERS: dict[str, Callable[[Subject], float]] = {
     **dict.fromkeys(("share", "error"), lambda it: it.values.share),
     **dict.fromkeys(("ms", "time"), lambda it: it.values.milliseconds),
     **dict.fromkeys(("mem", "memory"), lambda it: it.values.bytes),
+    "measured": lambda it: it.values.measured,
+    "board": lambda it: it.values.board,
 }
 _SUFFIXES = {"": 1.0, "%": 0.01, "k": 2.0**10, "m": 2.0**20, "g": 2.0**30}
 _COMPARISON = re.compile(rf"({'|'.join(_NUMBERS)})(<=|>=|<|>)(-?(?:\d+\.?\d*|\.\d+))?([%kmg]?)")
@@ -72,7 +74,8 @@ def parse(text: str) -> Test:
 
     A word is a part of a layer's name or operator in any case; `op:conv`, `name:head`, `type:int8`, `block:m.4` look in
     one place; `bound:memory`, `bound:compute`, `bound:cpu` ask what it waits for; `cos<.99`, `single<.99`, `share>5%`,
-    `ms>.1`, `mem>1M` compare (a layer without that number does not match); `is:changed`, `is:marked`, `is:bad` ask for
+    `ms>.1`, `mem>1M` compare (a layer without that number does not match), as do of what boards told `measured>.1`, in
+    milliseconds, and `board<.99`, the cosine of the board to the simulator; `is:changed`, `is:marked`, `is:bad` ask for
     a state. Of states and bounds the beginning is enough. `a|b` is one or the other, `!` before a word turns it round.
     What is not typed to its end (`cos<`, `op:`) lets everything through.
     """
@@ -83,8 +86,10 @@ def parse(text: str) -> Test:
     return _all_asked(words, lambda subject: all(test(subject) for test in tests))
 
 
-def describe() -> str:
-    """The language in one line of at most 76 cells."""
+def describe(*, measured: bool = False) -> str:
+    """The language in one line of at most 76 cells; with `measured` in place of some words those of measurements."""
+    if measured:
+        return "op:conv type:int8 cos<.99 ms>.1 measured>.5 board<.99 bound:cpu is:bad !x"
     return "name op:conv type:int8 cos<.99 share>5% ms>.1 bound:cpu block:m is:bad !x"
 
 

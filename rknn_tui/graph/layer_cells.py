@@ -44,6 +44,11 @@ def number_piece(column: str, values: LayerValues, limit: float, *, all_estimate
         return flagged_digits(values.single)[:-1].lstrip(), "muted"
     if column == "share":
         return percent(values.share), "text"
+    if column == "board":
+        # Against the simulator: another number than the one that the limit is for.
+        return flagged_digits(values.board, stale=values.board_old), "muted" if values.board_old else "text"
+    if column == "measured":
+        return milliseconds(values.measured), "muted" if values.measured_old else "text"
     unsure = values.estimated and not all_estimated
     if column == "time":
         text = milliseconds(values.milliseconds, expected=values.expected and not unsure)
@@ -74,6 +79,13 @@ def summary(values: Iterable[LayerValues]) -> LayerValues:
         stale=any(part.stale for part in parts),
         fused=bool(parts) and all(part.fused for part in parts),
         expected=any(part.expected for part in parts),
+        measured=_sum(part.measured for part in parts),
+        measured_old=any(part.measured_old for part in parts),
+        board=min((part.board for part in parts if part.board == part.board), default=math.nan),
+        board_entire=min(
+            (part.board_entire for part in parts if part.board_entire == part.board_entire), default=math.nan
+        ),
+        board_old=any(part.board_old for part in parts),
     )
 
 

@@ -15,7 +15,9 @@ class LayerValues:
     (0..1) of the error of the outputs. milliseconds, bytes: time on the chip, and memory in use while it runs, as
     `estimated` or measured. expected: the time is what an edit should make of it; the engine has not told it yet.
     bound: what it waits for, 'compute', 'memory' or 'cpu', '' where that is not known. stale: the cosine is from before
-    the last edit, and a new one is on its way. fused: it has no tensor of its own.
+    the last edit, and a new one is on its way. fused: it has no tensor of its own. measured: milliseconds on a board.
+    board, board_entire: cosines of its tensor on a board against the simulator and against the float model.
+    measured_old, board_old: these are from before the last edits.
     """
 
     precision: str = ""
@@ -31,6 +33,11 @@ class LayerValues:
     fused: bool = False
     expected: bool = False
     bound: str = ""
+    measured: float = math.nan
+    measured_old: bool = False
+    board: float = math.nan
+    board_entire: float = math.nan
+    board_old: bool = False
 
 
 BOUNDS = {"compute": "compute-bound", "memory": "memory-bound", "cpu": "on the CPU"}

@@ -18,6 +18,8 @@ _NUMBERS: dict[str, tuple[_Numbers, int]] = {
     "share": (lambda values: values.share, -1),
     "time": (lambda values: values.milliseconds, -1),
     "memory": (lambda values: values.bytes, -1),
+    "measured": (lambda values: values.measured, -1),
+    "board": (lambda values: values.board, 1),
 }
 _WORDS: dict[str, _Words] = {
     "name": lambda layer, values: layer.name.lower(),

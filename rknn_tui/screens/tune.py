@@ -28,6 +28,7 @@ from rknn_tui.symbols import drawable
 from rknn_tui.widgets.chart import ChartView
 from rknn_tui.widgets.graph_view import GraphView
 from rknn_tui.widgets.layer_detail import detail_lines
+from rknn_tui.widgets.measured_detail import measured_chunks
 from rknn_tui.widgets.prompt import Prompt
 from rknn_tui.widgets.text_lines import TextLines
 
@@ -206,6 +207,7 @@ class TuneScreen(TuneActions):
             folded=block.size if (block := self.graph.block) is not None else 0,
             saved=editing.saved_precision(layer),
             times=bench.costs.times(layer.name),
+            on_board=measured_chunks(bench.board_runs.of_layer(layer.name), self.symbols),
         )
 
     def on_text_lines_resized(self, message: TextLines.Resized) -> None:

@@ -26,8 +26,11 @@ SORTS = {
     "n": "name",
     "o": "op",
     "p": "type",
+    "T": "measured",
+    "b": "board",
 }
 _SORT_WORDS = "g graph  c cosine  1 single  e error share  t time  m memory  n name  o op  p precision"
+_SORT_MEASURED = "  T measured time  b board"
 MOST_REPEATS = 9999
 _REPEATED = {
     *("next_bad", "previous_bad", "next_match", "previous_match", "worst", "undo", "redo"),
@@ -88,7 +91,8 @@ class TuneActions(CfgPane):
             target = MOVES[action](self.graph)
             self.graph.move_to(self.graph.cursor + (target - self.graph.cursor) * times)
             return
-        if self.bench.board_only and action in _OF_A_SOURCE:
+        measured = action == "screen_charts" and self.bench.board_runs.perf is not None
+        if self.bench.board_only and action in _OF_A_SOURCE and not measured:
             # From whatever screen is in front: some of these keys work on all of them.
             self.app.tell(self.bench.without_source())
             return
@@ -163,6 +167,17 @@ class TuneActions(CfgPane):
     def do_journal(self) -> Reply:
         return self.bench.ask_journal()
 
+    # Boards
+
+    def do_board_time(self) -> Reply:
+        return self.bench.board_runs.time()
+
+    def do_board_memory(self) -> Reply:
+        return self.bench.board_runs.memory()
+
+    def do_board_accuracy(self) -> Reply:
+        return self.bench.board_runs.accuracy()
+
     # Edits
 
     def do_set_int8(self) -> Reply:
@@ -201,7 +216,10 @@ class TuneActions(CfgPane):
 
     def do_filter(self) -> Reply:
         self._stay_here()
-        return Question("filter", f"show layers with:  {filters.describe()}", self._filter, paths=False)
+        return Question("filter", f"show layers with:  {self._filter_help()}", self._filter, paths=False)
+
+    def _filter_help(self) -> str:
+        return filters.describe(measured=self.bench.board_runs.has_layers)
 
     def _stay_here(self) -> None:
         """Let the cursor stay near its layer while a filter is typed: half a filter may hide it, or everything."""
@@ -270,7 +288,8 @@ class TuneActions(CfgPane):
         return Notice({"file": "rows as executed", "greedy": "rows with the fewest lanes"}[order])
 
     def do_sort(self) -> Reply:
-        return Question("sort", f"sort by:  {_SORT_WORDS}", choices="".join(SORTS))
+        more = _SORT_MEASURED if self.bench.board_runs.has_layers else ""
+        return Question("sort", f"sort by:  {_SORT_WORDS}{more}", choices="".join(SORTS))
 
     def do_sort_reverse(self) -> Reply:
         self.graph.reverse_sort()
@@ -307,7 +326,7 @@ class TuneActions(CfgPane):
         return self._marked()
 
     def do_mark_where(self) -> Reply:
-        return Question("mark_where", f"mark layers with:  {filters.describe()}", self._filter, paths=False)
+        return Question("mark_where", f"mark layers with:  {self._filter_help()}", self._filter, paths=False)
 
     def do_unmark(self) -> Reply:
         self.graph.clear_marks()

@@ -45,6 +45,7 @@ class _Subject:
     folded: int
     times: Mapping[str, float]
     symbols: Symbols
+    on_board: Sequence[Chunk] = ()
 
     @property
     def number(self) -> str:
@@ -70,19 +71,21 @@ def detail_lines(
     saved: str = "",
     folded: int = 0,
     times: Mapping[str, float] | None = None,
+    on_board: Sequence[Chunk] = (),
 ) -> list[Line]:
     """At most `height` lines of at most `width` cells, what matters most first.
 
     `layers` are the model's by name, `readers` the names of those that read this one; `values` are this layer's,
     `around` those of others by name. `words` say what it converts, `saved` what the saved cfg has it compute in, ''
     where none is saved. `folded` layers are in the folded block whose first one this is, 0 where it stands alone.
-    `times` are its estimated milliseconds by precision.
+    `times` are its estimated milliseconds by precision, `on_board` what was measured on boards.
     """
     if layer is None or height < 1 or width < 1:
         return []
     words = words or (error.note if error is not None else "")
     around, times = around or {}, times or {}
     it = _Subject(layer, layers, readers, values, around, error, facts, words, block, saved, folded, times, symbols)
+    it = dataclasses.replace(it, on_board=on_board)
     if height >= PANEL_HEIGHT and width >= PANEL_WIDTH:
         lines = _panel(it, width, height)
         if len(lines) > height:
@@ -115,7 +118,7 @@ def _strip(it: _Subject, width: int, height: int) -> list[Line]:
 
 
 def _groups(it: _Subject, *, brief: bool) -> list[list[Chunk]]:
-    """Accuracy, other precisions, ranges, conversions, neighbours, provenance."""
+    """Accuracy, what boards told, other precisions, ranges, conversions, neighbours, provenance."""
     made = it.facts.makes if it.facts is not None else ()
     ranges = [chunk for tensor in made[:1] for chunk in _range(tensor, it.symbols, _SPARK // 2 if brief else _SPARK)]
     words: list[Chunk] = [[(drawable(it.words, it.symbols), "text")]] if it.words else []
@@ -124,7 +127,7 @@ def _groups(it: _Subject, *, brief: bool) -> list[list[Chunk]]:
     # Where there is more to say, a distance can wait for the panel.
     distances = "" if brief or it.values.bound else "entire"
     accuracy = [*_accuracy(it, distances=distances), *_cost_words(it.values), *_parts(it)]
-    return [accuracy, _alternatives(it), ranges, words, near, _sources(it)]
+    return [accuracy, list(it.on_board), _alternatives(it), ranges, words, near, _sources(it)]
 
 
 def _packed(chunks: Iterable[Chunk], width: int) -> list[Line]:
@@ -162,6 +165,7 @@ def _panel(it: _Subject, width: int, height: int) -> list[Line]:
     near += [_neighbour(it, name, "out", width - 1) for name in it.readers]
     sections: list[list[Line]] = [
         [[(" ", "text"), *chunk] for chunk in (*_accuracy(it, distances="entire single"), *_costs(it), *_parts(it))],
+        [[(" ", "text"), *chunk] for chunk in it.on_board],
         _table_of_alternatives(it),
         [line for tensor in made for line in _tensor(it, tensor, width)],
         [[(" ", "text"), *chunk] for chunk in near],

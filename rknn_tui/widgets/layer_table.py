@@ -20,9 +20,9 @@ from rknn_tui.pieces import Line, Piece
 from rknn_tui.symbols import Symbols, drawable, fit
 from rknn_tui.widgets.marked_list import MarkedList
 
-_CELLS = {"single": 7, "share": 5, "time": 5, "memory": 4}
+_CELLS = {"single": 7, "share": 5, "time": 5, "memory": 4, "measured": 6, "board": 8}
 """Cells of the numbers that have no column while none of them is known."""
-_RIGHT = ("index", "cosine", "single", "share", "time", "memory")
+_RIGHT = ("index", "cosine", "single", "share", "time", "memory", "measured", "board")
 _PARTED = len("int8+float16*")
 
 
@@ -186,7 +186,7 @@ class LayerTable(MarkedList):
         if not self.size.width:
             return False
         known = self._known
-        mixed = 0 < known["measured"] < known["costed"]
+        mixed = 0 < known["unestimated"] < known["costed"]
         longest = self._longest | {
             name: cells for name, cells in _CELLS.items() if known[name] > 0 or name in self.awaited
         }
@@ -206,8 +206,10 @@ class LayerTable(MarkedList):
         titles: dict[str, str] = {}
         if self._known["cosine"] > 0:
             titles["bar"] = f"{self.bar_from:g}".lstrip("0") + f"{self.symbols.rule}1"
-        if not self._known["measured"] > 0:
+        if not self._known["unestimated"] > 0:
             titles |= {"time": "~ms", "memory": "~mem"}
+        if self._known["old"] > 0:
+            titles["measured"] = "old ms"
         if self.sorting is not None:
             key, reverse = self.sorting
             name = "precision" if key == "type" else key
@@ -240,7 +242,7 @@ class LayerTable(MarkedList):
             return [(fit(self._shape(layer) if block is None else "", width, symbols), "muted")]
         if column.id == "index":
             return [(str(layer.index).rjust(width), "muted")]
-        estimated = not self._known["measured"] > 0
+        estimated = not self._known["unestimated"] > 0
         text, role = number_piece(column.id, values, self.limit, all_estimated=estimated)
         return [(fit(text.rjust(width), width, symbols), role)]
 
@@ -267,19 +269,24 @@ class LayerTable(MarkedList):
 
 
 def _known(values: LayerValues) -> list[str]:
-    """The kinds of numbers that are there; 'costed': a time or memory, 'measured': and it is no estimate."""
+    """The kinds of numbers that are there; 'costed': a time or memory, 'unestimated': and it is no estimate; 'old': a
+    measured time from before the last edits."""
     numbers = {
         "cosine": values.entire,
         "single": values.single,
         "share": values.share,
         "time": values.milliseconds,
         "memory": values.bytes,
+        "measured": values.measured,
+        "board": values.board,
     }
     words = [name for name, number in numbers.items() if number == number]
     if "time" in words or "memory" in words:
         words.append("costed")
         if not values.estimated:
-            words.append("measured")
+            words.append("unestimated")
+    if "measured" in words and values.measured_old:
+        words.append("old")
     if "+" in values.precision:
         words.append("parted")
     return words

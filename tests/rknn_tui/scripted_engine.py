@@ -57,6 +57,7 @@ from engine.summaries import (
 )
 from engine.targets import TARGETS
 from tests.rknn_tui.made_up_graph import graph
+from tests.rknn_tui.scripted_boards import ScriptedBoards
 
 REACH = 40
 OPS = ("Conv", "Relu", "Add", "Concat", "MaxPool")
@@ -146,7 +147,7 @@ def cost_totals(costs: Mapping[str, LayerCost]) -> CostTotals:
     return made_up_totals(time, weight_bytes=len(costs) << 10, internal_bytes=most)
 
 
-class ScriptedSession:
+class ScriptedSession(ScriptedBoards):
     def __init__(self) -> None:
         self.config = Config()
         self.model: ModelSummary | None = None

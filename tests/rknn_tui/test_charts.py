@@ -27,9 +27,10 @@ from rknn_tui.charting.builders import (
     range_histogram,
 )
 from rknn_tui.charting.chart import Chart, Mark
-from rknn_tui.charting.cost_charts import memory_over_run, time_by_layer, time_by_operator, time_by_target
+from rknn_tui.charting.cost_charts import memory_over_run, time_by_operator, time_by_target
 from rknn_tui.charting.drawing import as_text
 from rknn_tui.charting.exporting import as_csv, export
+from rknn_tui.charting.measured_charts import time_by_layer
 from rknn_tui.graph.layer_values import LayerValues
 from rknn_tui.symbols import ASCII, UNICODE, Symbols
 from tests.rknn_tui.scripted_engine import made_up_totals
