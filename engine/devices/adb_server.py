@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from adbutils._adb import AdbConnection
+from adbutils._adb import AdbConnection  # type: ignore[import-untyped, unused-ignore]
 
 from engine.errors import DeviceError, DeviceLostError, DeviceTimeoutError, InputError
 

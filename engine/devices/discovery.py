@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.boards import READY, Board, BoardFacts
 from engine.devices import adb_listing, ntb, probing
+from engine.devices.adb_server import SECONDS as ADB_SECONDS
 from engine.devices.transport import Transport
 from engine.errors import ConfigError, DeviceError, DeviceLostError, EngineError
 from engine.targets import find_target
@@ -54,7 +55,7 @@ def list_boards(settings: Sequence[str] | None = None, *, probe: bool = False, s
     boards: list[Board] = []
     faults: list[str] = []
     try:
-        boards += adb_listing.list_devices(seconds=min(seconds, adb_listing.SECONDS))
+        boards += adb_listing.list_devices(seconds=min(seconds, ADB_SECONDS))
     except EngineError as error:
         faults.append(str(error))
     others = list_others(settings, seconds=seconds, known=[one.id for one in boards])
@@ -102,9 +103,10 @@ def open_transport(device: str | None = None, *, target: str | None = None) -> T
 
         return LocalTransport()
     if device.startswith("ssh://"):
+        _checked_ssh(device, "device")
         from engine.devices.transports.ssh import SshTransport
 
-        return SshTransport(_checked_ssh(device, "device"), config=_ssh_config())
+        return SshTransport(device, config=_ssh_config())
     if any(re.fullmatch(pattern, device) for pattern in ntb.NTB_SERIALS):
         raise DeviceError("models cannot be run on this board", where=device, hint=ntb.NTB_NOTE)
     from engine.devices.transports.adb import AdbTransport
@@ -114,9 +116,10 @@ def open_transport(device: str | None = None, *, target: str | None = None) -> T
 
 def _only(target: str | None) -> str:
     wanted = "" if target is None else find_target(target).name
-    listing = list_boards(probe=bool(wanted))
+    listing = list_boards()
     ready = [one for one in listing.boards if one.state == READY]
     if wanted and len(ready) > 1:
+        ready = [one for one in list_boards(probe=True).boards if one.state == READY]
         ready = [one for one in ready if one.facts is not None and one.facts.chip == wanted] or ready
     if len(ready) == 1:
         return ready[0].id

@@ -34,7 +34,7 @@ import importlib.util, os
 s = importlib.util.find_spec('onnxruntime') if importlib.util.find_spec('numpy') else None
 if s and s.origin:
     d = os.path.dirname(os.path.dirname(s.origin))
-    v = [n[:-10].split('-')[1] for n in sorted(os.listdir(d)) if n.startswith('onnxruntime') and n.endswith('.dist-info')]
+    v = [n[:-10].split('-')[1] for n in os.listdir(d) if n.startswith('onnxruntime') and n[-10:] == '.dist-info']
     print('onnxruntime=' + (v or ['unknown'])[0])
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import shutil
 import socket
 import struct
@@ -210,11 +211,13 @@ class _Shell(_Stream):
     def __init__(self, link: _Link, local: int, remote: int, command: str, *, v2: bool) -> None:
         super().__init__(link, local, remote)
         self._command, self._v2, self._waiting = command, v2, bytearray()
+        self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
         self._process = self.board.start(self._command, merged=not self._v2)
         threading.Thread(target=self._work, args=(self._process,), daemon=True).start()
+        threading.Thread(target=self._feed, daemon=True).start()
 
     def _work(self, process: subprocess.Popen[bytes]) -> None:
         pumps = [threading.Thread(target=self._pump, args=(process.stdout, 1), daemon=True)]
@@ -231,6 +234,7 @@ class _Shell(_Stream):
                     pipe.close()
         if self._v2:
             self.write(struct.pack("<BIB", 3, 1, code & 0xFF if code >= 0 else 128 - code))
+        self._inbox.put(None)
         self.finish()
 
     def _pump(self, pipe: object, kind: int) -> None:
@@ -240,8 +244,15 @@ class _Shell(_Stream):
             self.write(struct.pack("<BI", kind, len(told)) + told if self._v2 else told.replace(b"\n", b"\r\n"))
 
     def received(self, data: bytes) -> None:
+        self._inbox.put(data)
+
+    def _feed(self) -> None:
+        while (data := self._inbox.get()) is not None:
+            self._feed_one(data)
+            self.ready()
+
+    def _feed_one(self, data: bytes) -> None:
         self._waiting += data
-        self.ready()
         assert self._process is not None and self._process.stdin is not None
         while self._v2 and len(self._waiting) >= 5:
             kind, size = struct.unpack_from("<BI", self._waiting)
@@ -257,6 +268,7 @@ class _Shell(_Stream):
                     self._process.stdin.close()
 
     def ended(self) -> None:
+        self._inbox.put(None)
         if self._process is not None and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, 1)
@@ -268,9 +280,11 @@ class _Tcp(_Stream):
         self._socket = socket.create_connection(("127.0.0.1", port), 5)
         self._socket.settimeout(None)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 
     def run(self) -> None:
         threading.Thread(target=self._work, daemon=True).start()
+        threading.Thread(target=self._feed, daemon=True).start()
 
     def _work(self) -> None:
         with self._socket:
@@ -278,13 +292,19 @@ class _Tcp(_Stream):
                 while piece := self._socket.recv(1 << 18):
                     self.write(piece)
             self.finish()
+            self._inbox.put(None)
 
     def received(self, data: bytes) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.sendall(data)
-        self.ready()
+        self._inbox.put(data)
+
+    def _feed(self) -> None:
+        while (data := self._inbox.get()) is not None:
+            with contextlib.suppress(OSError):
+                self._socket.sendall(data)
+            self.ready()
 
     def ended(self) -> None:
+        self._inbox.put(None)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -336,6 +356,9 @@ class _Sync(_Stream):
                 self._path.unlink(missing_ok=True)
         elif name == b"DONE" and not self._refused:
             self._file.close()  # type: ignore[attr-defined]
+            if self._path.suffix == ".sh":
+                # Paths in a script would otherwise be this machine's own.
+                self._path.write_text(self.board.rewritten(self._path.read_text()))
             # adbd gives to group and others what the owner may.
             self._path.chmod(self._mode | self._mode >> 3 & 0o070 | self._mode >> 3 & 0o007)
             self.write(struct.pack("<4sI", b"OKAY", 0))
@@ -399,8 +422,17 @@ class AdbServer:
 
     def connect(self, device: AdbDevice) -> str:
         """Make the board known; returns the serial number that adb has for it."""
-        self.ask(f"host:connect:{device.address}")
-        return device.address
+        name = device.address
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            self.ask(f"host:connect:{name}")
+            states = dict(line.split("\t") for line in self.ask("host:devices").splitlines() if "\t" in line)
+            if states.get(name) == "device" or not device.authorized:
+                break
+            # adb still holds the connection that was cut.
+            self.ask(f"host:disconnect:{name}")
+            time.sleep(0.02)
+        return name
 
 
 def adb_found() -> str | None:
