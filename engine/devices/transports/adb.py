@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import shlex
@@ -53,6 +54,9 @@ class AdbTransport:
             streams = list(self._streams)
             self._streams.clear()
         for stream in streams:
+            # Closing alone wakes no thread that waits for the stream.
+            with contextlib.suppress(OSError):
+                stream.shutdown(socket.SHUT_RDWR)
             stream.close()
 
     def features(self, seconds: float = SECONDS) -> frozenset[str]:
