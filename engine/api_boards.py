@@ -50,8 +50,6 @@ __all__ = [
     "runtime_for",
 ]
 
-_STARS = "*" * 25
-
 
 class RunningCalls(ABC):
     """The calls of `RKNN` that ask where the model runs, and for boards."""
@@ -251,19 +249,16 @@ def runtime_for(session: Session, options: RuntimeOptions, vendor_file: Path | N
 
 def boards_listed() -> tuple[tuple[list[str], list[str]], str]:
     """What list_devices returns, and what it prints (guide 3.5.14). Warns of what cannot be used, and why."""
-    from engine.devices.discovery import list_boards
+    from engine.devices.discovery import list_boards, toolkit_listing
 
     listing = list_boards()
-    adb, ntb = ([board.id for board in listing.boards if board.transport == kind] for kind in ("adb", "ntb"))
+    text, adb, ntb = toolkit_listing(listing)
     for board in listing.boards:
         if board.transport in ("adb", "ntb") and board.note:
             LOG.warning("list_devices: %s is %s: %s", board.id, board.state, board.note)
     for fault in listing.faults:
         LOG.warning("list_devices: %s", fault)
-    lines = [
-        line for kind, ids in (("adb", adb), ("ntb", ntb)) if ids for line in (f"all device(s) with {kind} mode:", *ids)
-    ]
-    return (adb, ntb), "\n".join([_STARS, *(lines or ["None devices connected."]), _STARS])
+    return (adb, ntb), text
 
 
 def log_accuracy(report: AccuracyReport, output_dir: str) -> None:

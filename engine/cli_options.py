@@ -14,7 +14,6 @@ from engine.errors import ConfigError, EngineError, FileError, nearest
 from engine.targets import TARGETS
 
 MAX_CONFIG_FILE_BYTES = 1 << 20
-MAX_CONFIG_FILE_DEPTH = 8
 _MODEL = re.compile(r"\.(rknn|onnx|model|tflite|lite|pb|pt|pth|torchscript|prototxt|caffemodel|weights|cfg)$", re.I)
 
 OPTION_OF_SETTING = {
@@ -230,6 +229,8 @@ def read_config_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise FileError(f"the config file cannot be read: {reason}", where=where) from error
     if len(content) > MAX_CONFIG_FILE_BYTES:
         raise FileError("larger than 1 MB: this is no config file", where=where)
+    from engine.plain_yaml import read_yaml
+
     document = read_yaml(content, where)
     if document is None:
         document = {}
@@ -257,28 +258,6 @@ def read_config_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if name in fields:
             fields[name] = str(Path(path).parent / fields[name])
     return {name: value for name, value in settings.items() if value is not None}, fields
-
-
-def read_yaml(content: bytes, where: str) -> Any:
-    """The plain data in a small YAML file, None for an empty one. Raises ConfigError naming the line that is wrong."""
-    import yaml
-
-    try:
-        depth = 0
-        for event in yaml.parse(content):
-            # References let a small file stand for an enormous one, and no setting needs them.
-            if isinstance(event, yaml.AliasEvent):
-                raise ConfigError("YAML references (*name) are not supported", where=where, hint="write the value out")
-            # Time grows with the square of the depth.
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_CONFIG_FILE_DEPTH:
-                raise ConfigError("is nested too deeply", where=where, hint="a setting is a list of lists at most")
-        return yaml.safe_load(content)
-    except yaml.MarkedYAMLError as error:
-        line = f"{where} line {error.problem_mark.line + 1}" if error.problem_mark else where
-        raise ConfigError(f"is not valid YAML: {error.problem}", where=line) from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError("is not valid YAML", where=where) from error
 
 
 def _read_field(key: str, value: Any, where: str) -> Any:

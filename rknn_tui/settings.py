@@ -119,7 +119,7 @@ def read_mapping(path: Path) -> tuple[dict[Any, Any], list[str]]:
         return {}, [f"{path}: cannot be read: {error.strerror}"]
     if len(data) > MOST_SETTINGS_BYTES:
         return {}, [f"{path}: larger than {MOST_SETTINGS_BYTES} bytes"]
-    from engine.cli_options import read_yaml  # it loads what reads YAML, and most people have no such file
+    from engine.plain_yaml import read_yaml  # it loads what reads YAML, and most people have no such file
 
     try:
         content = read_yaml(data, str(path))

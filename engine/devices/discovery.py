@@ -179,7 +179,7 @@ def ssh_settings(path: Path | None = None) -> SshSettings:
         raise ConfigError(f"cannot be read: {error.strerror}", where=where) from error
     if len(content) > MAX_SETTINGS_BYTES:
         raise ConfigError("larger than 1 MB: this is no list of boards", where=where)
-    from engine.cli_options import read_yaml
+    from engine.plain_yaml import read_yaml
 
     document = read_yaml(content, where)
     if document is None:

@@ -164,7 +164,7 @@ def _read(path: Path) -> dict[Any, Any]:
         raise FileError(f"cannot be read: {error.strerror}", where=str(path)) from error
     if len(data) > LARGEST_PROJECT:
         raise FileError("is too large for a project", where=str(path), hint="move it, for the project to be kept there")
-    from engine.cli_options import read_yaml  # it loads what reads YAML
+    from engine.plain_yaml import read_yaml  # it loads what reads YAML
 
     try:
         content = read_yaml(data, str(path))

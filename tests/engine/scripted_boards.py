@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ import onnx
 import pytest
 
 from engine.boards import Board, BoardFacts, MeasuredLayer
+from engine.devices import discovery, dumps, link, perf_table, probing
+from engine.devices.discovery import Listing
 from engine.errors import DeviceError, DeviceLostError
 from engine.ort import make_simulation, run, serialize
 from engine.progress import Progress
@@ -155,21 +156,6 @@ class _Transport:
         self._hold.close()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Options:
-    core_mask: int = 0
-    perf: bool = False
-    asynchronous: bool = False
-    dump: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class _Input:
-    array: Array
-    layout: str = ""
-    pass_through: bool = False
-
-
 def connect(patch: pytest.MonkeyPatch, *boards: ScriptedBoard) -> None:
     """Let these be the boards that there are."""
     by_id = {board.id: board for board in boards}
@@ -185,29 +171,26 @@ def connect(patch: pytest.MonkeyPatch, *boards: ScriptedBoard) -> None:
         transport.board.said("probe")
         return transport.board.facts
 
-    def listing() -> Any:
+    def listing(**_: Any) -> Listing:
         found = tuple(Board(board.id, "adb", "device") for board in boards)
-        return types.SimpleNamespace(boards=found, faults=("ssh: not asked",))
+        return Listing(found, ("ssh: not asked",))
 
     def match(dumped: dict[str, Array], shapes: Any) -> dict[str, Array]:
         return {name: array for name, array in dumped.items() if name in shapes}
 
+    def matched(rows: Any, names: Any) -> Any:
+        return rows
+
     layers = tuple(layer for board in boards for layer in board.layers)
-    modules: dict[str, dict[str, Any]] = {
-        "link": {
-            "open_link": lambda transport, facts: _Link(transport.board),
-            "ModelOptions": _Options,
-            "BoardInput": _Input,
-        },
-        "discovery": {"open_transport": open_transport, "list_boards": listing},
-        "probing": {"probe": probe},
-        "perf_table": {"parse_table": lambda text: types.SimpleNamespace(layers=layers)},
-        "dumps": {"match_tensors": match},
-    }
-    for name, members in modules.items():
-        module = types.ModuleType(f"engine.devices.{name}")
-        module.__dict__.update(members)
-        patch.setitem(sys.modules, module.__name__, module)
+    for module, members in {
+        link: {"open_link": lambda transport, facts: _Link(transport.board)},
+        discovery: {"open_transport": open_transport, "list_boards": listing},
+        probing: {"probe": probe},
+        perf_table: {"parse_table": lambda text: types.SimpleNamespace(layers=layers), "match_layers": matched},
+        dumps: {"match_tensors": match},
+    }.items():
+        for name, member in members.items():
+            patch.setattr(module, name, member)
 
 
 def binary_of(quantized: Any) -> bytes:

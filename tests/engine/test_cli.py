@@ -94,7 +94,7 @@ def test_the_examples_of_the_help_are_valid(verb: str, capsys: pytest.CaptureFix
     for example in examples:
         words = example.partition(" > ")[0].split()[2:]
         arguments = verb_parser(verb, "rknn-tui").parse_words(words)
-        if verb not in ("demo", "ops", "set", "replay", "encrypt", "decrypt", "compiler"):
+        if verb not in ("demo", "ops", "set", "replay", "encrypt", "decrypt", "compiler", "devices"):
             arguments.config = None
             job_options(arguments)
 
