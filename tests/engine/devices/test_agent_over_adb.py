@@ -58,6 +58,7 @@ def test_nothing_is_left_on_the_board_after_the_link(connected_board: ConnectedB
     assert wait_for(lambda: not folders(connected_board) and not connected_board.board.processes())
 
 
+@pytest.mark.slow
 def test_unplugged_while_a_model_runs(connected_board: ConnectedBoard, tmp_path: Path) -> None:
     with linked(connected_board, idle=0.5) as link:
         loaded = link.load(model(tmp_path, HANG=30), "rknn", ModelOptions())

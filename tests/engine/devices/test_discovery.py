@@ -62,6 +62,7 @@ def test_two_boards_are_listed_with_what_they_are(make_board: Callable[..., Conn
     assert listing.faults == ()
 
 
+@pytest.mark.slow
 def test_a_board_that_hangs_keeps_no_other_from_being_told(make_board: Callable[..., ConnectedBoard]) -> None:
     slow, quick = make_board(), make_board("rk3568")
     slow.board.faults.append(Fault("compatible", "hang"))
