@@ -19,6 +19,8 @@ JOB_CELLS = 26
 NARROW = 64
 """Screens with fewer cells never show the program's name; wider ones do where all else has room."""
 PROGRAM = " rknn-tui "
+ROOMY = 100
+"""Cells from which there is room for more about a measurement than its time."""
 LONGEST_BOARD = 20
 """Cells of a board's id in the status line; of a longer one the end is shown."""
 LEAST_NAME = 12
@@ -31,7 +33,7 @@ def status_line(bench: TuningBench, shown: int, total: int, marked: int, width: 
     edit gives way."""
     cells = width - length(job_line(bench, width, symbols)) - 1
     name = drawable(Path(bench.path).name or "no model", symbols)
-    facts = _facts(bench, shown, total, marked)
+    facts = _facts(bench, shown, total, marked, brief=width < ROOMY)
     room, kept = cells - 1 - min(cell_len(name), LEAST_NAME), set()
     for place in sorted(range(len(facts)), key=lambda place: facts[place][0]):
         if (taken := 2 + len(facts[place][1])) <= room:
@@ -46,7 +48,7 @@ def status_line(bench: TuningBench, shown: int, total: int, marked: int, width: 
     return line
 
 
-def _facts(bench: TuningBench, shown: int, total: int, marked: int) -> list[tuple[int, str, str]]:
+def _facts(bench: TuningBench, shown: int, total: int, marked: int, *, brief: bool) -> list[tuple[int, str, str]]:
     """What there is to say beside the file: how soon it gives way (the highest number first), a text and its role.
 
     `~` is what the engine has not told yet: an estimate of the cosine, the time that is expected, or an old number.
@@ -63,7 +65,7 @@ def _facts(bench: TuningBench, shown: int, total: int, marked: int) -> list[tupl
         facts.append((1, "vendor's, read-only", "warning"))
     if bench.unsaved:
         facts.append((1, f"*{bench.unsaved}", "changed"))
-    facts += [*_costs(bench), *_on_board(bench)]
+    facts += [*_costs(bench), *_on_board(bench, brief=brief)]
     if shown != total:
         facts.append((3, f"{shown}/{total} layers", "warning"))
     if marked:
@@ -91,16 +93,17 @@ def _costs(bench: TuningBench) -> list[tuple[int, str, str]]:
     return [(2, " ".join(filter(None, words)), "text"), (7, f"{size(costs.memory)} mem est", "text")]
 
 
-def _on_board(bench: TuningBench) -> list[tuple[int, str, str]]:
-    """The time that was measured, on which board, and whether edits were made since."""
+def _on_board(bench: TuningBench, *, brief: bool) -> list[tuple[int, str, str]]:
+    """The time that was measured, on which board where that is not left out, and whether edits were made since."""
     runs = bench.board_runs
     if (perf := runs.perf) is None:
         return []
     median, p95 = (milliseconds(time / 1000) for time in (perf.median_us, perf.p95_us))
     old = runs.old(runs.timed)
-    device = (
-        perf.where.device if len(perf.where.device) <= LONGEST_BOARD else f"..{perf.where.device[2 - LONGEST_BOARD :]}"
-    )
+    if brief:
+        return [(4, f"{median} ms measured{' old' if old else ''}", "muted" if old else "text")]
+    device = perf.where.device
+    device = device if len(device) <= LONGEST_BOARD else f"..{device[2 - LONGEST_BOARD :]}"
     place = " CPU" if perf.where.place == "cpu" else ""
     text = f"{median} ms p95 {p95} measured on {drawable(device)}{place}{' old' if old else ''}"
     return [(4, text, "muted" if old else "text")]

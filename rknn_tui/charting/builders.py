@@ -65,7 +65,7 @@ CHARTS: Mapping[str, Callable[[ChartData, float], Chart]] = {
 }
 """The charts by their ids, in the order in which they are gone through, of the data and the limit of a good cosine."""
 
-ON_BOARD = "on board"
+ON_BOARD = "measured on board"
 
 
 def cosine_by_layer(layers: Sequence[LayerSummary], values: Values, *, limit: float = math.nan) -> Chart:
@@ -88,8 +88,9 @@ def cosine_by_layer(layers: Sequence[LayerSummary], values: Values, *, limit: fl
         return Chart("cosine", title, "lines", header, (), note="no accuracy is known yet")
     notes = [f"lowest {name}: {_worst(rows, header.index(name))}" for name in ys]
     if ON_BOARD in ys:
-        old = ", from before the last change" if any(value.board_old for value in known) else ""
-        notes.append(f"{ON_BOARD}: measured, against the float model as well{old}")
+        if any(value.board_old for value in known):
+            notes.insert(0, "measured before the last change")
+        notes.append("the board's tensors are compared with the float model's as well")
     stale = sum(value.stale for value in known)
     if stale:
         notes.append(f"{counted(stale, 'number')} from before the last change")

@@ -55,7 +55,7 @@ def time_by_layer(layers: Sequence[LayerSummary], values: Values, totals: CostTo
         ys=("measured_ms",),
         label="name",
         tag="estimate",
-        y_label="milliseconds measured, after ~ estimated",
+        y_label="~ estimated",
         unit="ms",
         note="; ".join(notes),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engine.boards import BoardRun, MeasuredLayer
-from engine.summaries import ErrorPair
 from rknn_tui.bench.board_runs import LayerOnBoard
 from rknn_tui.charting.axes import short
 from rknn_tui.graph.bars import digits
@@ -19,26 +18,32 @@ _CYCLES: Mapping[str, str] = {"cycles_npu": "NPU", "cycles_ddr": "DDR", "cycles_
 
 
 def measured_chunks(found: LayerOnBoard | None, symbols: Symbols) -> list[list[Piece]]:
-    """Measured time with place and cycles, then the board's cosines against simulator and float model; each names what
-    it was measured on and whether that was before the last edits."""
+    """Measured time and where it ran, the board's cosines against simulator and float model, and cycles and traffic;
+    they name the board, and say so where that was before the last edits."""
     if found is None:
         return []
     chunks: list[list[Piece]] = []
     if found.lines:
         text = f"{short(found.milliseconds, 'ms')} on the {_places(found.lines)}"
-        chunks.append([("measured ", "muted"), (text, "text"), *_where(found.where_timed, found.old_time, symbols)])
-        if cycles := _cycles(found.lines):
-            chunks.append([("measured cycles ", "muted"), (cycles, "text")])
-        traffic = [line.rw_kb for line in found.lines if line.rw_kb is not None]
-        if traffic:
-            chunks.append([("measured traffic ", "muted"), (f"{sum(traffic):.4g} KB", "text")])
-    cosines = [
-        *_cosine("against the simulator", found.simulator),
-        *_cosine("against the float model", found.float_model),
-    ]
-    if cosines:
-        cosines[-1] += _where(found.where_compared, found.old_cosine, symbols)
-        chunks += cosines
+        device = _device(found.where_timed, symbols)
+        chunks.append([("measured", "muted"), *_old(found.old_time), (f" {text}", "text"), *device])
+    chunks += _cosines(found, symbols)
+    if cycles := _cycles(found.lines):
+        chunks.append([("measured cycles ", "muted"), (cycles, "text")])
+    traffic = [line.rw_kb for line in found.lines if line.rw_kb is not None]
+    if traffic:
+        chunks.append([("measured traffic ", "muted"), (f"{sum(traffic):.4g} KB", "text")])
+    return chunks
+
+
+def _cosines(found: LayerOnBoard, symbols: Symbols) -> list[list[Piece]]:
+    chunks: list[list[Piece]] = []
+    for other, pair in (("simulator", found.simulator), ("float model", found.float_model)):
+        if pair is not None:
+            chunks.append([("board", "muted"), *_old(found.old_cosine), (f" to {other} cos ", "muted")])
+            chunks[-1].append((digits(pair.cosine) or "nan", "text"))
+    if chunks:
+        chunks[-1] += _device(found.where_compared, symbols)
     return chunks
 
 
@@ -55,11 +60,10 @@ def _cycles(lines: tuple[MeasuredLayer, ...]) -> str:
     return ", ".join(words)
 
 
-def _cosine(label: str, pair: ErrorPair | None) -> list[list[Piece]]:
-    return [] if pair is None else [[(f"board {label} cos ", "muted"), (digits(pair.cosine) or "nan", "text")]]
-
-
-def _where(where: BoardRun | None, old: bool, symbols: Symbols) -> list[Piece]:
+def _device(where: BoardRun | None, symbols: Symbols) -> list[Piece]:
     device = drawable(where.device, symbols) if where is not None else ""
-    pieces: list[Piece] = [(f" {fit(device, min(len(device), _DEVICE), symbols, keep_end=True)}", "muted")]
-    return [*(pieces if device else []), *([(" before the change", "warning")] if old else [])]
+    return [(f" {fit(device, min(len(device), _DEVICE), symbols, keep_end=True)}", "muted")] if device else []
+
+
+def _old(old: bool) -> list[Piece]:
+    return [(" before the change", "warning")] if old else []

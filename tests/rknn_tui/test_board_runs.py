@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from rknn_tui.bench.dialogue import Notice
 from rknn_tui.bench.job_records import CANCELLED, DONE, FAILED
 from rknn_tui.bench.project import beside, load
@@ -61,16 +63,6 @@ async def test_times_and_cosines_of_a_board_stand_beside_the_estimates(
         assert [job.state for job in user.app.bench.jobs[-2:]] == [DONE, DONE]
 
 
-async def test_the_status_says_what_was_measured_where(engine_command: list[str], model_folder: Path) -> None:
-    async with measured(engine_command, model_folder, WIDE) as user:
-        assert user.says("status", f"3.210 ms p95 3.456 measured on {BOARD}")
-        assert user.says("status", "ms est"), "beside the estimate"
-        await user.press("j", "f")
-        await user.sees("status", f"measured on {BOARD} old")
-        await user.press("u")
-        await user.until(lambda: not user.says("status", "old"), lambda: user.text("status"))
-
-
 async def test_after_an_edit_numbers_are_old_until_it_is_taken_back(
     engine_command: list[str], model_folder: Path
 ) -> None:
@@ -95,6 +87,7 @@ async def test_after_an_edit_numbers_are_old_until_it_is_taken_back(
         assert runs.perf is not None, "another build"
 
 
+@pytest.mark.slow
 async def test_edits_while_it_runs_are_not_what_is_measured(engine_command: list[str], model_folder: Path) -> None:
     async with analysed(engine_command, model_folder) as user:
         runs = user.app.bench.board_runs
@@ -143,6 +136,7 @@ async def test_a_lost_board_says_what_to_do_and_what_was_measured_stays(
         await user.sees("message", f"on {BOARD} the model takes 4.0M: 3.0M weights, 1.0M between layers")
 
 
+@pytest.mark.slow
 async def test_without_a_model_a_build_or_a_board_it_says_what_to_do(
     engine_command: list[str], model_folder: Path
 ) -> None:
@@ -162,6 +156,7 @@ async def test_without_a_model_a_build_or_a_board_it_says_what_to_do(
         assert isinstance(reply, Notice) and reply.text.startswith("no model is loaded")
 
 
+@pytest.mark.slow
 async def test_the_sample_is_asked_for_where_none_is_known(engine_command: list[str], model_folder: Path) -> None:
     async with opened(engine_command, model_folder / "layers-40.onnx") as user:
         bench = user.app.bench
@@ -174,6 +169,7 @@ async def test_the_sample_is_asked_for_where_none_is_known(engine_command: list[
         assert bench.board_runs.chosen == BOARD, "the first that is used"
 
 
+@pytest.mark.slow
 async def test_filters_and_sorting_know_what_was_measured(engine_command: list[str], model_folder: Path) -> None:
     async with measured(engine_command, model_folder) as user:
         await user.press("slash")
@@ -189,32 +185,37 @@ async def test_filters_and_sorting_know_what_was_measured(engine_command: list[s
         assert "/out_39" in user.row(0)
         await user.press("s", "b")
         assert "/out_5" in user.row(0)
+        await user.press("s", "g", "g", "Z")
+        assert column(user, "board", 0) == "0.91000", "the lowest of a folded block"
+        assert float(column(user, "measured", 0)) > 0.5, "and the sum"
 
 
+@pytest.mark.slow
 async def test_details_tell_time_place_cycles_and_cosines_with_their_board(
     engine_command: list[str], model_folder: Path
 ) -> None:
     async with measured(engine_command, model_folder, WIDE) as user:
+        assert user.says("status", f"3.210 ms p95 3.456 measured on {BOARD}")
+        assert user.says("status", "ms est"), "beside the estimate"
         user.app.tune.graph.move_to(14)
         await user.sees("detail", f"measured 0.128 ms on the CPU {BOARD}")
         assert user.says("detail", "measured cycles NPU 280, DDR 140, in all 420")
-        assert user.says("detail", "board against the simulator cos 0.99995")
-        assert user.says("detail", f"board against the float model cos 0.97000 {BOARD}")
+        assert user.says("detail", "board to simulator cos 0.99995")
+        assert user.says("detail", f"board to float model cos 0.97000 {BOARD}")
         assert "estimated" in user.text("detail")
         await user.press("f")
-        await user.sees("detail", f"on the CPU {BOARD} before the change")
+        await user.sees("status", f"measured on {BOARD} old")
+        await user.sees("detail", "measured before the change 0.128 ms on the CPU")
+        await user.pilot.resize_terminal(80, 24)
+        await user.sees("detail", f"measured before the change 0.128 ms on the CPU {BOARD}")
+        assert user.says("status", "3.210 ms measured old")
+        lines = user.app.tune.all_of_layer(100)
+        assert any("to float model cos 0.97000" in line for line in lines), "what has no room is one key away"
         user.app.tune.graph.move_to(2)
         await user.until(lambda: "/out_2" in user.text("detail") and "measured" not in user.text("detail"))
 
 
-async def test_a_strip_of_few_lines_tells_of_it_too(engine_command: list[str], model_folder: Path) -> None:
-    async with measured(engine_command, model_folder) as user:
-        user.app.tune.graph.move_to(14)
-        await user.sees("detail", "on the CPU")
-        lines = user.app.tune.all_of_layer(100)
-        assert any("board against the float model cos 0.97000" in line for line in lines)
-
-
+@pytest.mark.slow
 async def test_charts_show_measured_times_beside_estimates_and_a_line_of_the_board(
     engine_command: list[str], model_folder: Path
 ) -> None:
@@ -228,20 +229,13 @@ async def test_charts_show_measured_times_beside_estimates_and_a_line_of_the_boa
         assert dict(zip(chart.header, chart.rows[2], strict=True))["source"] == "estimated"
         assert "measured in 39 of 40 layers" in chart.note and "the same layers are estimated at" in chart.note
         chart = CHARTS["cosine"](bench, 0.99)
-        assert chart.ys == ("entire", "single", "on board")
-        assert "on board: measured, against the float model as well" in chart.note
+        assert chart.ys == ("entire", "single", "measured on board")
+        assert "the board's tensors are compared with the float model's" in chart.note
         await user.press("j", "f")
         assert CHARTS["time"](bench, 0.99).title == "time by layer, measured before the last change"
-        assert "before the last change" in CHARTS["cosine"](bench, 0.99).note
+        assert CHARTS["cosine"](bench, 0.99).note.startswith("measured before the last change; ")
         await user.press("2")
         await user.until(lambda: user.app.screen is not user.app.tune)
-
-
-async def test_folded_blocks_tell_the_sum_and_the_lowest(engine_command: list[str], model_folder: Path) -> None:
-    async with measured(engine_command, model_folder) as user:
-        await user.press("g", "Z")
-        assert column(user, "board", 0) == "0.91000"
-        assert float(column(user, "measured", 0)) > 0.5
 
 
 async def test_a_vendors_file_is_measured_as_it_is(engine_command: list[str], model_folder: Path) -> None:
@@ -261,6 +255,7 @@ async def test_a_vendors_file_is_measured_as_it_is(engine_command: list[str], mo
         assert not isinstance(user.app.screen, TuneScreen), "there is something to see now"
 
 
+@pytest.mark.slow
 async def test_another_model_has_no_measurements_and_the_board_is_remembered(
     engine_command: list[str], model_folder: Path
 ) -> None:
