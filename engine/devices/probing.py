@@ -22,6 +22,7 @@ LITTLE_DISK = 4 << 20
 FOLDERS = ("/data/local/tmp", "/tmp", "/userdata")
 """Where temporary files may go, in the order of preference: Android has the first only."""
 
+_MINI = ("rv1103", "rv1106")
 _LIBRARY_FOLDERS = (
     *("/usr/lib", "/usr/lib64", "/usr/lib/aarch64-linux-gnu", "/usr/lib/arm-linux-gnueabihf", "/usr/local/lib", "/lib"),
     *("/lib64", "/vendor/lib64", "/vendor/lib", "/system/lib64", "/system/lib", "/oem/usr/lib"),
@@ -179,7 +180,7 @@ def _readings(values: dict[str, list[str]]) -> BoardFacts:
 def _with_problems(facts: BoardFacts) -> BoardFacts:
     problems = []
     if not facts.interpreter:
-        if facts.chip in ("rv1103", "rv1106"):
+        if facts.chip in _MINI:
             problems.append(
                 f"no Python: the usual root file systems of {facts.chip.upper()} have none, and models are run by an "
                 "agent that needs Python 3.7 or newer. Build a Python into the board's system, or run the model with "
@@ -190,7 +191,8 @@ def _with_problems(facts: BoardFacts) -> BoardFacts:
         else:
             problems.append("no Python: running models needs python3, 3.7 or newer, on the board")
     if not facts.library:
-        problems.append("no runtime library (librknnrt.so): the NPU cannot be used")
+        name = "librknnmrt.so" if facts.chip in _MINI else "librknnrt.so"
+        problems.append(f"no runtime library ({name}): the NPU cannot be used")
     elif facts.runtime and _numbers(facts.runtime)[:2] < OLDEST_RUNTIME:
         problems.append(f"the runtime {facts.runtime} is older than 1.2, the oldest that can be used: install a newer")
     if not facts.chip:
