@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.adb_device import AdbDevice, AdbServer, adb_found, running_adb_server
+from tests.doubles.adb_device import AdbDevice
 from tests.doubles.fake_board import FakeBoard
+from tests.doubles.own_adb_server import AdbServer, adb_found, running_adb_server
 
 __all__ = ["ConnectedBoard", "adb_environment", "adb_server", "connected_board", "make_board"]
 

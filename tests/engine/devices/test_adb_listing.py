@@ -18,8 +18,8 @@ from engine.devices.adb_listing import list_devices, parse_devices, track
 from engine.devices.adb_server import Address, server_address
 from engine.devices.transports.adb import AdbTransport
 from engine.errors import DeviceError, DeviceLostError, DeviceTimeoutError, InputError
-from tests.doubles.adb_device import free_port, wait_for
 from tests.doubles.boards_fixtures import ConnectedBoard
+from tests.doubles.own_adb_server import free_port, wait_for
 
 LISTING = """\
 7f1a2b3c4d5e6f70       device usb:3-1 product:rk3588_s model:rk3588_s device:rk3588_s transport_id:4

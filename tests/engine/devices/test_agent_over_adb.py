@@ -16,10 +16,10 @@ from engine.devices.link import AgentLink, BoardInput, ModelOptions, open_link
 from engine.devices.probing import probe
 from engine.devices.transports.adb import AdbTransport
 from engine.errors import DeviceLostError
-from tests.doubles.adb_device import AdbServer, wait_for
 from tests.doubles.board_models import Answer, Port, stand_in_model
 from tests.doubles.boards_fixtures import ConnectedBoard
 from tests.doubles.librknnrt import library
+from tests.doubles.own_adb_server import AdbServer, wait_for
 
 X = np.arange(192, dtype=np.uint8).reshape(1, 8, 8, 3)
 Y = np.arange(256, dtype=np.float32).reshape(1, 4, 8, 8)

@@ -23,9 +23,9 @@ from engine.devices.discovery import (
 )
 from engine.devices.transports.adb import AdbTransport
 from engine.errors import ConfigError, DeviceError, DeviceLostError
-from tests.doubles.adb_device import AdbServer, free_port
 from tests.doubles.boards_fixtures import ConnectedBoard
 from tests.doubles.fake_board import Fault
+from tests.doubles.own_adb_server import AdbServer, free_port
 
 STARS = "*" * 25
 

@@ -14,9 +14,9 @@ import pytest
 from engine.devices.transport import checked
 from engine.devices.transports.adb import AdbTransport
 from engine.errors import DeviceError, DeviceLostError, DeviceTimeoutError
-from tests.doubles.adb_device import wait_for
 from tests.doubles.boards_fixtures import ConnectedBoard
 from tests.doubles.fake_board import Fault
+from tests.doubles.own_adb_server import wait_for
 
 
 @pytest.fixture(params=[True, False], ids=["shell_v2", "first shell"])
