@@ -78,12 +78,14 @@ PICTURES: dict[tuple[str, str], tuple[str, ...]] = {
     ("59x15", "ansi"): ("loaded",),
 }
 RUNNING = {("80x24", "ansi"), ("120x34", "none")}
+MEASURED = {("80x24", "ansi"), ("120x34", "ansi")}
 
 
 def names() -> list[str]:
     """The pictures that this module takes."""
     taken = [f"{state}-{size}-{look}" for (size, look), states in PICTURES.items() for state in states]
-    return [*taken, *(f"running-{size}-{look}" for size, look in RUNNING)]
+    taken += [f"running-{size}-{look}" for size, look in RUNNING]
+    return [*taken, *(f"measured-{size}-{look}" for size, look in MEASURED)]
 
 
 @pytest.fixture(autouse=True)
@@ -169,6 +171,21 @@ async def test_what_a_person_sees_while_a_search_runs(
         await user.until(lambda: user.app.bench.running is not None and user.app.bench.running.total == 3)
         await user.does("1", "4")
         changed = differs(f"running-{size}-{look}", picture(user.app))
+    assert not changed, "\n\n".join([changed, how_to_accept("tests/rknn_tui/test_snapshots.py")])
+
+
+@pytest.mark.parametrize(("size", "look"), sorted(MEASURED))
+async def test_what_a_person_sees_of_what_a_board_told(
+    engine_command: list[str], size: str, look: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks(look, monkeypatch)
+    async with walk(engine_command, Path("graph-60.onnx"), "b", "enter", "a", size=sized(size)) as user:
+        runs = user.app.bench.board_runs
+        for ask in (runs.time, runs.accuracy):
+            user.app.tune.tell(ask("515e9b401c060c0b"))
+            await user.until(lambda: user.app.bench.running is None)
+        await presses(user, ("j",) * 5)
+        changed = differs(f"measured-{size}-{look}", picture(user.app))
     assert not changed, "\n\n".join([changed, how_to_accept("tests/rknn_tui/test_snapshots.py")])
 
 
