@@ -100,11 +100,11 @@ def _on_board(bench: TuningBench, *, brief: bool) -> list[tuple[int, str, str]]:
         return []
     median, p95 = (milliseconds(time / 1000) for time in (perf.median_us, perf.p95_us))
     old = runs.old(runs.timed)
-    if brief:
-        return [(4, f"{median} ms measured{' old' if old else ''}", "muted" if old else "text")]
     device = perf.where.device
     device = device if len(device) <= LONGEST_BOARD else f"..{device[2 - LONGEST_BOARD :]}"
     place = " CPU" if perf.where.place == "cpu" else ""
+    if brief:
+        return [(4, f"{median} ms measured{place}{' old' if old else ''}", "muted" if old else "text")]
     text = f"{median} ms p95 {p95} measured on {drawable(device)}{place}{' old' if old else ''}"
     return [(4, text, "muted" if old else "text")]
 

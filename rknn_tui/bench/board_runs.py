@@ -256,12 +256,16 @@ class BoardRuns:
         return {}
 
     def _by_layer(self, found: BoardPerf) -> dict[str, tuple[MeasuredLayer, ...]]:
-        known = {layer.name for layer in self._bench.summary.layers} if self._bench.summary is not None else set()
+        from engine.devices.perf_table import match_layers
+
+        layers = self._bench.summary.layers if self._bench.summary is not None else ()
+        # Of a vendor's file only the app knows the layers' names.
+        names = {layer.name: (*layer.sources, *layer.outputs) for layer in layers}
+        unknown = match_layers((one for one in found.layers if one.layer not in names), names)
         lines: dict[str, tuple[MeasuredLayer, ...]] = {}
-        for line in found.layers:
-            name = line.layer or line.name
-            if name in known:
-                lines[name] = (*lines.get(name, ()), line)
+        for line in (*(one for one in found.layers if one.layer in names), *unknown):
+            if line.layer:
+                lines[line.layer] = (*lines.get(line.layer, ()), line)
         return lines
 
     def _tell_rows(self) -> None:

@@ -1,6 +1,6 @@
 """What the scripted engine tells of boards: `lost` is unplugged, `hanging` goes on until it is cancelled.
 
-Other boards answer at once.
+Other boards answer at once. Other boards answer at once.
 Every layer takes twice its place in microseconds and 100 more; those whose number ends in 4 ran on the CPU, and layer 2
 has no line of its own. What a board computes is near to the simulator, except layer 5.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from pathlib import Path
 from typing import Any
 
 from engine.boards import BoardMemory, BoardPerf, BoardRun, MeasuredLayer
@@ -54,8 +53,11 @@ class ScriptedBoards:
         where = _run(device, progress, "npu")
         lines = tuple(
             MeasuredLayer(
-                *(f"{one.op}:{Path(one.name).name}", one.op, "CPU" if one.index % 10 == 4 else "NPU"),
-                *(100.0 + 2 * one.index, one.name if one.index != 2 else ""),
+                f"{one.op}:{one.name}_npu" if one.index != 2 else "Reshape:added",
+                one.op,
+                "CPU" if one.index % 10 == 4 else "NPU",
+                100.0 + 2 * one.index,
+                "" if path or one.index == 2 else one.name,
                 cycles_ddr=10 * one.index,
                 cycles_npu=20 * one.index,
                 cycles_total=30 * one.index,
