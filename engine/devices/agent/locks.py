@@ -38,7 +38,8 @@ class BoardLock:
             except OSError as error:
                 holder.close()
                 if error.errno != errno.EADDRINUSE:
-                    raise
+                    # A system without such sockets, or one that forbids them, is better used without turns than not.
+                    return True
             else:
                 self._held = holder
                 return True

@@ -36,6 +36,7 @@ BODY_SECONDS = 60.0
 """How long a frame may take that has begun to arrive."""
 HANDSHAKE_SECONDS = 5.0
 
+_PIECE_BYTES = 128 << 10
 _MAGIC = b"RKTB"
 _NONCE_BYTES = 32
 _PROOF_BYTES = 32
@@ -165,8 +166,16 @@ class Frames:
 
     def _blob(self, size: int, digest: str, deadline: float) -> bytearray:
         content = bytearray(size)
-        _read(self.socket, memoryview(content), deadline)
-        if self._key and not hmac.compare_digest(hashlib.sha256(content).hexdigest().encode(), digest.encode()):
+        if not self._key:
+            _read(self.socket, memoryview(content), deadline)
+            return content
+        # Each piece is summed up while the next one is on its way.
+        found = hashlib.sha256()
+        for start in range(0, size, _PIECE_BYTES):
+            piece = memoryview(content)[start : start + _PIECE_BYTES]
+            _read(self.socket, piece, deadline)
+            found.update(piece)
+        if not hmac.compare_digest(found.hexdigest().encode(), digest.encode()):
             raise Refused("data arrived damaged: its checksum is wrong")
         return content
 

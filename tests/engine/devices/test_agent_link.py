@@ -305,7 +305,10 @@ def test_no_model_is_loaded_that_the_boards_memory_does_not_hold(
     with pytest.raises(DeviceError, match="8192000 bytes are free on the board") as error:
         link.load(toy(size=5_000_000), "onnx", ModelOptions())
     assert error.value.hint
-    assert link.load(toy(size=4_000_000), "onnx", ModelOptions()).run([ONE])
+    model = link.load(toy(size=4_000_000), "onnx", ModelOptions())
+    assert model.run([ONE])
+    with pytest.raises(DeviceError, match="5000000 bytes of data are too many: 8192000 bytes are free on the board"):
+        model.run([BoardInput(np.zeros(5_000_000, np.uint8))])
 
 
 @pytest.mark.parametrize(
