@@ -37,9 +37,9 @@ def test_commands_run_in_a_shell_with_their_input(transport: LocalTransport) -> 
 def test_a_command_that_hangs_ends_with_all_that_it_started(transport: LocalTransport, tmp_path: Path) -> None:
     start = time.monotonic()
     with pytest.raises(DeviceTimeoutError, match=r"did not end within 0\.2 s"):
-        transport.run(f"(sleep 0.5; touch {tmp_path}/late) & sleep 60", seconds=0.2)
+        transport.run(f"(sleep 0.3; touch {tmp_path}/late) & sleep 60", seconds=0.2)
     assert time.monotonic() - start < 3
-    time.sleep(0.5)
+    time.sleep(0.25)
     assert not (tmp_path / "late").exists()
 
 
