@@ -48,9 +48,10 @@ class Board:
     """A board that was found, or one that is known from settings.
 
     `id` is what `--device` and `device_id` take: adb's serial number, `ssh://[user@]host[:port]`, or `local`.
-    `transport` is 'adb', 'ssh', 'local' or 'ntb'; `state` is READY, or in adb's words what it is instead ('offline',
-    'unauthorized', ..., for SSH 'unreachable'), and `note` says what that means and what to do. `model` and `product`
-    are adb's, `path` where it is plugged in. `facts` is None until it was asked.
+    `transport` is 'adb', 'ssh', 'local', or 'ntb' and 'usb' for what cannot be used; `state` is READY, or in adb's
+    words what it is instead ('offline', 'unauthorized', ..., for SSH 'unreachable'), and `note` says what that means
+    and what to do. `model` and `product` are adb's, `path` where it is plugged in. `facts` is None until it was
+    asked.
     """
 
     id: str

@@ -18,6 +18,8 @@ from engine.errors import DeviceError
 from engine.session import Session
 from tests.doubles import librknnrt
 from tests.doubles.boards_fixtures import ConnectedBoard
+from tests.doubles.fake_board import FakeBoard
+from tests.doubles.ssh_board import SshBoard
 from tests.end_to_end.compiled_demo import CUSTOM, MEMORY, CompiledDemo, compiled_demo
 
 Boards = Callable[..., ConnectedBoard]
@@ -88,6 +90,30 @@ def test_the_toolkits_calls_go_the_whole_way(
         np.testing.assert_allclose(np.load(folder / "runtime/npy" / name), np.load(folder / "simulator/npy" / name))
     assert "runtime_error" in (folder / "error_analysis.txt").read_text()
     assert not found.board.processes() and not left_on(found)
+
+
+def test_the_same_over_ssh(
+    demo: CompiledDemo, adb_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeBoard(tmp_path / "board") as board, SshBoard(board, tmp_path / "ssh") as found:
+        monkeypatch.setenv("RKNN_TUI_SSH_CONFIG", str(found.config))
+        board.write(LIBRARY, librknnrt.library().read_bytes())
+        rknn = opened(demo, found.id, perf_debug=True, core_mask=RKNN.NPU_CORE_0_1_2)
+        try:
+            for image, expected in zip(demo.images, demo.outputs, strict=True):
+                (output,) = rknn.inference(inputs=[image]) or [np.empty(0)]
+                np.testing.assert_allclose(output, expected, atol=1e-6)
+            text = rknn.eval_perf() or ""
+            assert all(name in text for name in demo.layers)
+            assert (rknn.eval_memory() or {})["total_weight_allocation"] == MEMORY[0]
+            assert librknnrt.VERSIONS[2, 0] in (rknn.get_sdk_version() or "")
+            folder = tmp_path / "snapshot"
+            assert rknn.accuracy_analysis([str(demo.photos[0])], str(folder), "rk3588", found.id) == 0
+            assert any((folder / "runtime/npy").iterdir())
+        finally:
+            rknn.release()
+        assert not board.processes()
+        assert [entry.name for entry in board.path("/tmp").iterdir() if entry.name.startswith("rknn-tui-")] == []
 
 
 def test_the_command_line_says_what_is_measured_and_what_estimated(
