@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import threading
 import time
@@ -89,7 +90,7 @@ def open_link(transport: Transport, facts: BoardFacts, *, idle: float = 30.0, se
     """
     deadline = time.monotonic() + seconds
     started = start_agent(transport, facts, idle, deadline)
-    link = AgentLink(transport.id, started.frames)
+    link = AgentLink(transport.id, started.frames, functools.partial(stop_agent, transport, started))
     try:
         told, _ = link.ask({"call": "hello"}, seconds=max(deadline - time.monotonic(), 0.1))
         link.hello = hello_of(told)
@@ -97,7 +98,6 @@ def open_link(transport: Transport, facts: BoardFacts, *, idle: float = 30.0, se
             raise DeviceError("the agent arrived damaged on the board", where=transport.id, hint="try again")
     except BaseException:
         link.close()
-        stop_agent(transport, started)
         raise
     return link
 
@@ -112,12 +112,14 @@ class AgentLink:
 
     hello: Hello
 
-    def __init__(self, where: str, frames: Frames) -> None:
+    def __init__(self, where: str, frames: Frames, stop: Callable[[float], None]) -> None:
+        """Made by `open_link`; `stop` ends the agent within some seconds by another way than its connection."""
         self.where = where
-        self._frames = frames
+        self._frames, self._stop = frames, stop
         self._lock = threading.RLock()
         self._number = 0
         self._lost: DeviceError | None = None
+        self._closed = False
 
     def load(
         self,
@@ -151,19 +153,28 @@ class AgentLink:
 
     def close(self) -> None:
         """Let the agent end and remove what it has on the board. Never raises, and never waits longer than 2 s."""
+        if self._closed:
+            return
+        self._closed = True
         deadline = time.monotonic() + CLOSE_SECONDS
-        free = self._lock.acquire(timeout=CLOSE_SECONDS / 2)
+        told = False
+        free = self._lock.acquire(timeout=CLOSE_SECONDS / 4)
         try:
             if free and self._lost is None:
                 with contextlib.suppress(Ended, Late, Refused):
-                    self._frames.send({"call": "shutdown"}, (), deadline)
-                    self._frames.receive(deadline, _at_most(_SMALL))
+                    polite = deadline - CLOSE_SECONDS / 4
+                    self._frames.send({"call": "shutdown"}, (), polite)
+                    self._frames.receive(polite, _at_most(_SMALL))
+                    told = True
             self._lost = self._lost or DeviceLostError("the link to the board was closed", where=self.where)
         finally:
             # Also ends a call of another thread that is under way.
             self._frames.close()
             if free:
                 self._lock.release()
+        if not told:
+            # The agent would end by itself, but only after a while.
+            self._stop(max(deadline - time.monotonic(), 0.2))
 
     def __enter__(self) -> AgentLink:
         return self

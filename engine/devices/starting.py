@@ -50,9 +50,10 @@ def start_agent(transport: Transport, facts: BoardFacts, idle: float, deadline: 
     return Started(frames, folder, pid, agent_digest())
 
 
-def stop_agent(transport: Transport, started: Started) -> None:
-    """End an agent that does not answer, and remove its folder. Never raises."""
-    _remove(transport, started.folder, started.pid)
+def stop_agent(transport: Transport, started: Started, seconds: float) -> None:
+    """Tell an agent to end that cannot be told by its connection; it removes its folder itself. Never raises."""
+    with contextlib.suppress(DeviceError):
+        transport.run(_kill(started.folder, started.pid), seconds=seconds)
 
 
 def _left(deadline: float, where: str) -> float:
@@ -118,9 +119,14 @@ def _connect(transport: Transport, port: int, token: bytes, deadline: float) -> 
 
 
 def _remove(transport: Transport, folder: str, pid: int) -> None:
-    kill = f"kill {pid} 2>/dev/null; " if pid else ""
+    kill = f"{_kill(folder, pid)}; " if pid else ""
     with contextlib.suppress(DeviceError):
         transport.run(f"{kill}rm -rf {shlex.quote(folder)}", seconds=5.0)
+
+
+def _kill(folder: str, pid: int) -> str:
+    """The command that ends an agent, but no other process that has got its number since."""
+    return f"grep -q {shlex.quote(posixpath.basename(folder))} /proc/{pid}/cmdline 2>/dev/null && kill {pid}"
 
 
 def _text(said: bytes) -> str:

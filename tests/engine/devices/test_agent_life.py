@@ -269,7 +269,7 @@ def test_the_clock_is_given_back_however_the_link_ends(board: ToyBoard) -> None:
     link.close()
     assert (device / "governor").read_text() == "rknpu_ondemand"
     transport = board.transport()
-    board.link(transport).pin()
+    board.link(transport, idle=0.5).pin()
     transport.close()
     assert soon(lambda: (device / "governor").read_text() == "rknpu_ondemand")
     transport = board.transport()

@@ -309,6 +309,9 @@ def test_no_model_is_loaded_that_the_boards_memory_does_not_hold(
     assert model.run([ONE])
     with pytest.raises(DeviceError, match="5000000 bytes of data are too many: 8192000 bytes are free on the board"):
         model.run([BoardInput(np.zeros(5_000_000, np.uint8))])
+    # The connection is of no use any more, and the agent ends all the same when it is let go.
+    link.close()
+    assert soon(lambda: not board.agents())
 
 
 @pytest.mark.parametrize(
