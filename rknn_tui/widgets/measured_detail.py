@@ -24,7 +24,7 @@ def measured_chunks(found: LayerOnBoard | None, symbols: Symbols) -> list[list[P
         return []
     chunks: list[list[Piece]] = []
     if found.lines:
-        text = f"{short(found.milliseconds, 'ms')} on the {_places(found.lines)}"
+        text = f"{short(found.milliseconds, 'ms')} on the {drawable(_places(found.lines), symbols)}"
         device = _device(found.where_timed, symbols)
         chunks.append([("measured", "muted"), *_old(found.old_time), (f" {text}", "text"), *device])
     chunks += _cosines(found, symbols)

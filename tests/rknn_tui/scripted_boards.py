@@ -1,6 +1,7 @@
 """What the scripted engine tells of boards: `lost` is unplugged, `hanging` goes on until it is cancelled.
 
-Other boards answer at once. Other boards answer at once.
+Other boards answer at once.
+
 Every layer takes twice its place in microseconds and 100 more; those whose number ends in 4 ran on the CPU, and layer 2
 has no line of its own. What a board computes is near to the simulator, except layer 5.
 """
