@@ -179,7 +179,7 @@ class BoardRuns:
         def take(found: BoardPerf, of: Identity) -> Reply:
             self.timed, self._lines = Measured(found, of), self._by_layer(found)
             self._tell_rows()
-            return Notice(perf_text(found))
+            return self._told(perf_text(found), found.where)
 
         return self._ask(TIME, "board_perf", board, {"layers": True, **model}, take)
 
@@ -192,7 +192,7 @@ class BoardRuns:
         def take(found: BoardMemory, of: Identity) -> Reply:
             self.sized = Measured(found, of)
             self._tell_rows()
-            return Notice(memory_text(found))
+            return self._told(memory_text(found), found.where)
 
         return self._ask(MEMORY, "board_memory", board, model, take)
 
@@ -217,7 +217,7 @@ class BoardRuns:
             told = {line.name: (line.board, line.board_simulator) for line in found.layers}
             self._pairs = {name: pairs for name, pairs in told.items() if pairs != (None, None)}
             self._tell_rows()
-            return accuracy_notice(found)
+            return self._told(accuracy_text(found), found.board)
 
         return self._ask(ACCURACY, "board_accuracy", board, {"inputs": sample}, take)
 
@@ -255,6 +255,14 @@ class BoardRuns:
             return Notice(f"nothing is built yet: {ways}", "warning")
         return {}
 
+    def _told(self, text: str, where: BoardRun | None) -> Notice:
+        """What a measurement came to; what the board's runtime has no answer to is one key away."""
+        notes = where.notes if where is not None else ()
+        for note in notes:
+            self._bench.told(Notice(note))
+        more = f"; {self._bench.keymap.shown('messages')} shows {counted(len(notes), 'note')}" if notes else ""
+        return Notice(f"{text}{more}")
+
     def _by_layer(self, found: BoardPerf) -> dict[str, tuple[MeasuredLayer, ...]]:
         from engine.devices.perf_table import match_layers
 
@@ -276,29 +284,26 @@ class BoardRuns:
 def perf_text(found: BoardPerf) -> str:
     """What was measured of the time, in a sentence."""
     fastest, slowest = milliseconds(found.fastest_us / 1000), milliseconds(found.slowest_us / 1000)
-    text = f"measured on {found.where.device}: median {milliseconds(found.median_us / 1000)} ms"
-    text += f", p95 {milliseconds(found.p95_us / 1000)} ms, {fastest} to {slowest} ms in {found.runs} runs"
-    return _with_notes(text, found.where)
+    text = f"measured on {_place(found.where)}: median {milliseconds(found.median_us / 1000)} ms"
+    return f"{text}, p95 {milliseconds(found.p95_us / 1000)} ms, {fastest} to {slowest} ms in {found.runs} runs"
 
 
 def memory_text(found: BoardMemory) -> str:
     """What a board told of the memory, in a sentence."""
     parts = f"{size(found.weight_bytes)} weights, {size(found.internal_bytes)} between layers"
-    return _with_notes(f"on {found.where.device} the model takes {size(found.total_bytes)}: {parts}", found.where)
+    return f"on {_place(found.where)} the model takes {size(found.total_bytes)}: {parts}"
 
 
-def accuracy_notice(found: AccuracyReport) -> Notice:
-    """What the comparison on a board came to."""
-    where = found.board.device if found.board is not None else "the board"
+def accuracy_text(found: AccuracyReport) -> str:
+    """What the comparison on a board came to, in a sentence."""
+    where = _place(found.board) if found.board is not None else "the board"
     outputs = [pair.cosine for pair in found.board_outputs.values()]
+    # What is part of a fused layer has no tensor of its own anywhere.
+    layers = sum(line.entire is not None for line in found.layers)
     compared = sum(line.board is not None or line.board_simulator is not None for line in found.layers)
-    text = f"on {where}: {compared} of {counted(len(found.layers), 'layer')} compared"
-    if outputs:
-        text += f"; output cosine {digits(min(outputs))} against the float model"
-    text = _with_notes(text, found.board)
-    return Notice(text, "info" if compared else "warning")
+    text = f"on {where}: {compared} of {counted(layers, 'layer')} compared"
+    return f"{text}; output cosine {digits(min(outputs))} against the float model" if outputs else text
 
 
-def _with_notes(text: str, where: BoardRun | None) -> str:
-    place = " (on the CPU)" if where is not None and where.place == "cpu" else ""
-    return "; ".join([f"{text}{place}", *(where.notes if where is not None else ())])
+def _place(where: BoardRun) -> str:
+    return f"{where.device}'s CPU" if where.place == "cpu" else where.device

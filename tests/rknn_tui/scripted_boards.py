@@ -1,6 +1,6 @@
 """What the scripted engine tells of boards: `lost` is unplugged, `hanging` goes on until it is cancelled.
 
-Other boards answer at once.
+Other boards answer at once; `local` runs models on its processor.
 
 Every layer takes twice its place in microseconds and 100 more; those whose number ends in 4 ran on the CPU, and layer 2
 has no line of its own. What a board computes is near to the simulator, except layer 5.
@@ -20,7 +20,7 @@ from engine.summaries import AccuracyReport, ErrorPair, ModelSummary
 HINT = "plug it in again"
 
 
-def _run(device: str, progress: Progress, place: str) -> BoardRun:
+def _run(device: str, progress: Progress) -> BoardRun:
     progress.step("connect", 1, 1)
     for _ in range(4):
         progress.step("run", 1, 4)
@@ -30,7 +30,8 @@ def _run(device: str, progress: Progress, place: str) -> BoardRun:
         time.sleep(0.01)
     if device == "lost":
         raise DeviceLostError("the board is gone", where=device, hint=HINT)
-    return BoardRun(device, "rk3588", place, "2.3.2", "0.9.8")
+    notes = ("it has no binary for rk3588",) if device == "local" else ()
+    return BoardRun(device, "rk3588", "cpu" if device == "local" else "npu", "2.3.2", "0.9.8", notes=notes)
 
 
 class ScriptedBoards:
@@ -51,7 +52,7 @@ class ScriptedBoards:
     ) -> BoardPerf:
         model = self.vendor_summary(path) if path else self.model
         assert model is not None
-        where = _run(device, progress, "npu")
+        where = _run(device, progress)
         lines = tuple(
             MeasuredLayer(
                 f"{one.op}:{one.name}_npu" if one.index != 2 else "Reshape:added",
@@ -70,11 +71,11 @@ class ScriptedBoards:
 
     def board_memory(self, device: str, path: str | None = None, *, progress: Progress) -> BoardMemory:
         assert path or self.model is not None
-        return BoardMemory(_run(device, progress, "npu"), 3 << 20, 1 << 20, 4 << 20)
+        return BoardMemory(_run(device, progress), 3 << 20, 1 << 20, 4 << 20)
 
     def board_accuracy(self, device: str, inputs: Any, *, progress: Progress) -> AccuracyReport:
         report = self.analyze(inputs, progress=progress)
-        where = _run(device, progress, "npu")
+        where = _run(device, progress)
         layers = tuple(
             dataclasses.replace(
                 line,

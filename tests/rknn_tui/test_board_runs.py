@@ -52,8 +52,13 @@ async def test_times_and_cosines_of_a_board_stand_beside_the_estimates(
         user.app.tune.perform("board_time")
         await user.sees("message", f"measured on {BOARD}: median 3.210 ms, p95 3.456 ms, 3.100 to 3.500 ms in 10 runs")
         assert column(user, "measured", 7) == "0.114"
+        user.app.tune.tell(user.app.bench.board_runs.time("local"))
+        await user.sees("message", "measured on local's CPU: median 3.210 ms")
+        assert user.says("message", "; ' shows 1 note")
+        assert user.says("status", "3.210 ms measured CPU"), "that is no time of the NPU"
+        assert user.app.tune.notices[-2].text == "it has no binary for rk3588"
         assert column(user, "time", 7) == estimates, "an estimate stays one"
-        assert user.says("status", "ms est") and user.says("status", "3.210 ms measured")
+        assert user.says("status", "ms est")
         assert "~ms" in user.text("header").split() and "ms" in user.text("header").split()
         assert column(user, "measured", 2) == "", "the runtime's table has no line of it"
         user.app.tune.perform("board_accuracy")
