@@ -17,6 +17,7 @@ from engine.api import RKNN
 from engine.errors import DeviceError
 from engine.session import Session
 from tests.doubles import librknnrt
+from tests.doubles.adb_device import wait_for
 from tests.doubles.boards_fixtures import ConnectedBoard
 from tests.doubles.fake_board import FakeBoard
 from tests.doubles.ssh_board import SshBoard
@@ -47,8 +48,8 @@ def boards(make_board: Boards) -> Boards:
     return make
 
 
-def left_on(found: ConnectedBoard) -> list[str]:
-    return [entry.name for entry in found.board.path("/tmp").iterdir() if entry.name.startswith("rknn-tui-")]
+def left_on(board: FakeBoard) -> list[str]:
+    return [entry.name for entry in board.path("/tmp").iterdir() if entry.name.startswith("rknn-tui-")]
 
 
 def opened(demo: CompiledDemo, device: str, **options: Any) -> RKNN:
@@ -89,7 +90,7 @@ def test_the_toolkits_calls_go_the_whole_way(
     for name in given:
         np.testing.assert_allclose(np.load(folder / "runtime/npy" / name), np.load(folder / "simulator/npy" / name))
     assert "runtime_error" in (folder / "error_analysis.txt").read_text()
-    assert not found.board.processes() and not left_on(found)
+    assert wait_for(lambda: not found.board.processes() and not left_on(found.board))
 
 
 def test_the_same_over_ssh(
@@ -112,8 +113,7 @@ def test_the_same_over_ssh(
             assert any((folder / "runtime/npy").iterdir())
         finally:
             rknn.release()
-        assert not board.processes()
-        assert [entry.name for entry in board.path("/tmp").iterdir() if entry.name.startswith("rknn-tui-")] == []
+        assert wait_for(lambda: not board.processes() and not left_on(board))
 
 
 def test_the_command_line_says_what_is_measured_and_what_estimated(

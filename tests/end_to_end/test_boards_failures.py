@@ -63,6 +63,11 @@ def works(demo: CompiledDemo, found: ConnectedBoard) -> None:
         np.testing.assert_allclose(opened.infer([demo.images[0]])[0], demo.outputs[0], atol=1e-6)
 
 
+def nothing_left(found: ConnectedBoard) -> None:
+    """No process and no folder of ours is on the board, at most a moment after its end was asked for."""
+    assert wait_for(lambda: not found.board.processes() and not left_on(found))
+
+
 def left_on(found: ConnectedBoard) -> list[str]:
     return [entry.name for entry in found.board.path("/tmp").iterdir() if entry.name.startswith("rknn-tui-")]
 
@@ -126,7 +131,7 @@ def test_rebooted_during_a_measurement(board: ConnectedBoard, adb_server: AdbSer
             opened.perf(runs=50, warmup=0)
         assert time.monotonic() - began < MOST_SECONDS
     assert finished.median_us >= 300_000
-    assert wait_for(lambda: not board.board.processes() and not left_on(board))
+    nothing_left(board)
     plugged_in_again(adb_server, board)
     works(slow, board)
 
@@ -140,14 +145,14 @@ def test_a_runtime_that_hangs_is_ended(board: ConnectedBoard, tmp_path: Path, mo
             opened.infer([hanging.images[0]])
         assert time.monotonic() - began < MOST_SECONDS
     assert caught.value.where == board.id
-    assert wait_for(lambda: not board.board.processes()) and not left_on(board)
+    nothing_left(board)
 
 
 def test_a_runtime_that_crashes_is_told_with_what_it_printed(board: ConnectedBoard, tmp_path: Path) -> None:
     crashing = compiled_demo(tmp_path, settings={"CRASH": 1, "PRINT": "failed to submit"})
     with session_of(crashing).on_board(board.id) as opened, pytest.raises(DeviceError, match="failed to submit"):
         opened.infer([crashing.images[0]])
-    assert wait_for(lambda: not board.board.processes()) and not left_on(board)
+    nothing_left(board)
 
 
 def test_a_model_for_another_chip_is_refused_before_anything_is_sent(demo: CompiledDemo, make_board: Boards) -> None:
@@ -165,7 +170,7 @@ def test_a_runtime_that_refuses_the_model_is_told_with_the_reason(board: Connect
     with pytest.raises(DeviceError) as caught:
         session_of(refused).on_board(board.id)
     assert "-6" in str(caught.value) and caught.value.hint
-    assert not board.board.processes() and not left_on(board)
+    nothing_left(board)
 
 
 def test_a_full_disk_is_told(demo: CompiledDemo, board: ConnectedBoard) -> None:
@@ -173,7 +178,7 @@ def test_a_full_disk_is_told(demo: CompiledDemo, board: ConnectedBoard) -> None:
     with pytest.raises(DeviceError) as caught:
         session_of(demo).on_board(board.id)
     assert "space" in str(caught.value) or "disk" in str(caught.value)
-    assert not left_on(board)
+    nothing_left(board)
 
 
 def test_an_agent_that_is_killed_leaves_nothing_behind_but_for_the_next_to_clear(
@@ -184,7 +189,7 @@ def test_an_agent_that_is_killed_leaves_nothing_behind_but_for_the_next_to_clear
         with pytest.raises(DeviceLostError):
             opened.infer([demo.images[0]])
     works(demo, board)
-    assert not board.board.processes() and not left_on(board)
+    nothing_left(board)
 
 
 def test_two_clients_of_one_board_are_both_served(demo: CompiledDemo, board: ConnectedBoard) -> None:
@@ -193,7 +198,7 @@ def test_two_clients_of_one_board_are_both_served(demo: CompiledDemo, board: Con
         for image, expected in zip(demo.images, demo.outputs, strict=True):
             np.testing.assert_allclose(first.infer([image])[0], expected, atol=1e-6)
             np.testing.assert_allclose(second.infer([image])[0], expected, atol=1e-6)
-    assert not board.board.processes() and not left_on(board)
+    nothing_left(board)
 
 
 def test_boards_that_cannot_be_used_are_told_of(make_board: Boards, demo: CompiledDemo) -> None:
