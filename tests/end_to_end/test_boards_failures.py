@@ -99,7 +99,7 @@ def test_pulled_before_the_model_runs(
 def test_pulled_during_a_run_and_plugged_in_again(
     board: ConnectedBoard, adb_server: AdbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    slow = compiled_demo(tmp_path, settings={"SLEEP_US": 3_000_000})
+    slow = compiled_demo(tmp_path, settings={"SLEEP_US": 1_500_000})
     rknn = RKNN()
     try:
         assert rknn.load_rknn(str(slow.package)) == 0
