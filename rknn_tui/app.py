@@ -24,6 +24,7 @@ from engine.host_protocol import EngineDiedError
 from rknn_tui import keymap, palette, settings, symbols
 from rknn_tui.actions import ACTIONS, BY_ID
 from rknn_tui.bench.bench import Bench
+from rknn_tui.bench.boards import Boards
 from rknn_tui.bench.dialogue import Notice, Question, Reply, counted, notice_of
 from rknn_tui.bench.paths import typed_path
 from rknn_tui.bench.runs import Run
@@ -69,6 +70,7 @@ class Workshop(App[int]):
         options: Mapping[str, Any] | None = None,
         *,
         engine_command: Sequence[str] | None = None,
+        boards_command: Sequence[str] | None = None,
     ) -> None:
         # Scrolling or fading in steps would send every step through the terminal's link.
         os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
@@ -97,6 +99,7 @@ class Workshop(App[int]):
             self.keymap,
             self.settings,
         )
+        self.boards = Boards(boards_command, log_path=log)
         self.tune = TuneScreen(self)
         self._start = contextlib.ExitStack()
 
@@ -185,6 +188,7 @@ class Workshop(App[int]):
     def on_unmount(self) -> None:
         self.bench.keep_unsaved()
         self.host.kill()
+        self.boards.end()
 
     def _set_theme(self) -> None:
         if not self.palette.ansi:
@@ -307,7 +311,8 @@ class Workshop(App[int]):
                 self.go_to("tune")
                 self.tune.perform(action)
 
-        known = [action for action in ACTIONS if action.works_in(place) or (everywhere and action.works_in("tune"))]
+        elsewhere = [action for action in ACTIONS if everywhere and (action.works_in("tune") or action.commanded)]
+        known = [action for action in ACTIONS if action.works_in(place) or action in elsewhere]
         rows = []
         for action in known:
             keys, verb = " ".join(self.keymap.keys[action.id]), f"  [{action.verb}]" if action.verb else ""
@@ -427,4 +432,5 @@ def run(path: str | None, options: Mapping[str, Any]) -> int:
     finally:
         with contextlib.suppress(EngineDiedError):
             app.host.kill()
+        app.boards.end()
     return code if code is not None else app.return_code or 0
