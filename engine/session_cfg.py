@@ -208,6 +208,11 @@ class CfgSession(Session):
     def _take_edited(self, single: Quantized, biases: str) -> None:
         """Make `single`, an edited base with these biases, the built model."""
         built = self._current().built
+        if not biases and single.table == built.single.table:
+            # All edits were taken back: what was compiled of the build is the model's again.
+            self._built = self._edited = built
+            self._biases, self._simulator = biases, None
+            return
         many = single
         if built.stored.batch > 1:
             # The graph for many samples takes longer to make than anything else here, and no edit changes it.

@@ -355,3 +355,12 @@ def test_nothing_is_sent_to_a_board_with_another_chip(bench: Bench, board: Scrip
     with pytest.raises(ConfigError, match="unknown target"):
         bench.fresh().on_board(target="rk1")
     assert [call[0] for call in board.calls] == ["probe", "probe"]
+
+
+def test_edits_that_are_taken_back_leave_what_was_compiled(bench: Bench) -> None:
+    session = with_binary(bench.fresh())
+    layer = session.summary().layers[0].name
+    session.apply({layer: "float16"}, {})
+    assert not session._require_built("").stored.compiled
+    session.apply({}, {})
+    assert [one.target for one in session._require_built("").stored.compiled] == ["rk3588"]
