@@ -12,7 +12,7 @@ from engine.board_reports import measured_document, measured_memory_text, measur
 from engine.cli_board_arguments import RUNS, WARMUP
 from engine.cli_console import Console, screen_width
 from engine.cli_cost import without_own
-from engine.cli_jobs import describe, first_sample, read_npy, save_outputs
+from engine.cli_jobs import check_inputs, describe, first_sample, read_npy, save_outputs
 from engine.cli_options import JobOptions, UsageError, job_options
 from engine.cli_sessions import build_hybrid, check_folder, check_readable, check_result, ready
 from engine.cli_text import accuracy_text, outputs_text, worst_layers
@@ -21,7 +21,6 @@ from engine.config import Config
 from engine.core_masks import CORE_MASKS, cores_of
 from engine.cost.reports import Estimated, document
 from engine.devices.on_board import OnBoard
-from engine.errors import InputError
 from engine.estimates import ModelEstimate
 from engine.files import vendor
 from engine.quantization.dataset import read_sample
@@ -29,7 +28,7 @@ from engine.session import Session
 from engine.session_state import Array
 from engine.summaries import AccuracyReport, BuildSummary, ErrorPair
 from engine.targets import TARGETS
-from engine.text_tables import counted, printable, shortened, table
+from engine.text_tables import printable, shortened, table
 
 _SHOWN = 10
 
@@ -249,18 +248,7 @@ def _inputs(
 ) -> tuple[list[Array], list[str], list[int]]:
     """Arrays for `OnBoard.infer`: as a program on the board would give them, without mean and std."""
     specs = board.inputs
-    if len(files) != len(specs):
-        names = ", ".join(repr(spec.name) for spec in specs)
-        raise InputError(
-            f"got {counted(len(files), 'input file')} for {counted(len(specs), 'model input')}",
-            hint=f"in order: {names}",
-        )
-    if len(raw) not in (1, len(files)):
-        raise UsageError(
-            f"{len(raw)} answers for {counted(len(files), 'input file')}",
-            where="--pass-through",
-            hint="give one for each file, or one for all",
-        )
+    check_inputs(specs, files, raw)
     arrays, formats = [], []
     for file, spec in zip(files, specs, strict=True):
         is_npy = Path(file).suffix.lower() == ".npy"

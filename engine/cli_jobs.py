@@ -39,7 +39,7 @@ from engine.files.writing import replacing
 from engine.frontends import onnx_file
 from engine.frontends.recognition import kind_of
 from engine.quantization.dataset import read_sample
-from engine.quantization.preprocessing import input_specs
+from engine.quantization.preprocessing import InputSpec, input_specs
 from engine.session import Session
 from engine.session_state import Array
 from engine.summaries import ModelSummary
@@ -170,14 +170,8 @@ def inspect(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _inputs(
-    session: Session, model: ModelSummary, files: Sequence[str], data_format: str, raw: Sequence[bool] = (False,)
-) -> tuple[list[Array], list[str], list[int]]:
-    """Arrays for `Session.infer`: npy files as they are; images prepared as in calibration, so passed through.
-
-    `raw`: for each file, or one for all, whether mean and std are left out.
-    """
-    specs = input_specs(session.config, model.inputs)
+def check_inputs(specs: Sequence[InputSpec], files: Sequence[str], raw: Sequence[bool]) -> None:
+    """Raise InputError unless there is one file a model input, UsageError unless `raw` has one entry, or one a file."""
     if len(files) != len(specs):
         names = ", ".join(repr(spec.name) for spec in specs)
         raise InputError(
@@ -190,6 +184,17 @@ def _inputs(
             where="--pass-through",
             hint="give one for each file, or one for all",
         )
+
+
+def _inputs(
+    session: Session, model: ModelSummary, files: Sequence[str], data_format: str, raw: Sequence[bool] = (False,)
+) -> tuple[list[Array], list[str], list[int]]:
+    """Arrays for `Session.infer`: npy files as they are; images prepared as in calibration, so passed through.
+
+    `raw`: for each file, or one for all, whether mean and std are left out.
+    """
+    specs = input_specs(session.config, model.inputs)
+    check_inputs(specs, files, raw)
     arrays, formats, pass_through = [], [], []
     for index, (file, spec) in enumerate(zip(files, specs, strict=True)):
         is_npy = Path(file).suffix.lower() == ".npy"
