@@ -133,6 +133,7 @@ class DevicesScreen(DetailScreen):
     def title_line(self, size: Size) -> Line:
         listing = self._listing
         facts: list[Piece] = [(self.TITLE_TEXT, "title")]
+        warning = ""
         if listing.heard:
             facts.append((counted(len(listing.boards), "board"), "text"))
         elif not listing.ended:
@@ -143,12 +144,17 @@ class DevicesScreen(DetailScreen):
             facts.append((f"runs on {self.chosen}", "text"))
             one = next((one for one in listing.boards if one.id == self.chosen), None)
             if listing.heard and one is None:
-                facts.append(("not connected", "warning"))
-            elif one is not None and (text := self._mismatch(one)):
-                facts.append((text, "warning"))
-        if listing.boards and (faults := self._faults):
-            facts.append((faults[0], "warning"))
-        return self.joined(facts, size.width)
+                warning = "not connected"
+            elif one is not None:
+                warning = self._mismatch(one)
+        if not warning and listing.boards and self._faults:
+            warning = self._faults[0]
+        line = self.joined(facts, size.width)
+        room = size.width - length(line) - 3
+        if warning and room > 0:
+            shown = drawable(warning, self.symbols)
+            line = [*line, ("  ", "text"), (fit(shown, min(cell_len(shown), room), self.symbols), "warning")]
+        return line
 
     @property
     def _faults(self) -> list[str]:
@@ -162,7 +168,7 @@ class DevicesScreen(DetailScreen):
         cores = max((len(one.npu_load) for one in facts), default=0)
 
         def most(texts: list[str]) -> int:
-            return max((cell_len(text) for text in texts), default=0)
+            return max((cell_len(drawable(text, self.symbols)) for text in texts), default=0)
 
         id_cells = most([one.id for one in boards])
         # What changes by itself has a width that no reading changes: a reading then costs its own cells alone.

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from rknn_tui.bench import boards
+
+WATCH = [sys.executable, "-S", str(Path(__file__).with_name("scripted_watch.py"))]
 ENGINE = [sys.executable, str(Path(__file__).with_name("scripted_engine.py"))]
 
 
@@ -15,6 +18,8 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("LANG", "C.UTF-8")
+    # The boards of whoever runs the tests are nothing to them.
+    monkeypatch.setattr(boards, "own_command", lambda: WATCH)
     for name in ("LC_ALL", "LC_CTYPE", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
 

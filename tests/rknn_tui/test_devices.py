@@ -1,310 +1,224 @@
-"""What adb's server answers, and what the devices screen makes of it. The servers here are sockets of the test."""
+"""The devices screen, live: boards come, change, go and come again, and what can be done with the one at hand."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from engine.errors import InputError
-from rknn_tui import adb
-from rknn_tui.adb import AdbError, Address, Device, explanation, list_devices, parse_devices, server_address
+from rknn_tui.bench.boards import Boards
+from rknn_tui.bench.dialogue import Notice, Reply
 from rknn_tui.screens.devices import DevicesScreen
-from rknn_tui.symbols import ASCII
+from rknn_tui.symbols import ASCII, UNICODE, Symbols
 from tests.rknn_tui.stand_in import SIZES, User, shown
+from tests.rknn_tui.test_boards_watch import Script, board, script
 
-LISTING = """\
-7f1a2b3c4d5e6f70       device usb:3-1 product:rk3588_s model:rk3588_s device:rk3588_s transport_id:4
-192.168.1.17:5555      offline product:rv1106 model:RV1106 device:rv1106 transport_id:12
-0123456789ABCDEF       unauthorized usb:1-4.2 transport_id:2
-(no serial number)     no permissions (user in plugdev group; are your udev rules wrong?); \
-see [http://developer.android.com/tools/device.html] usb:1-2 transport_id:1
-"""
+__all__ = ["script"]
 
-Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@pytest.fixture(autouse=True)
-def no_settings_of_adb(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("ADB_SERVER_SOCKET", "ANDROID_ADB_SERVER_ADDRESS", "ANDROID_ADB_SERVER_PORT", "ANDROID_HOME")
-    for name in (*names, "ANDROID_SDK_ROOT"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def saying(raw: bytes) -> Answer:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert await reader.readexactly(18) == b"000ehost:devices-l"
-        writer.write(raw)
-
-    return answer
-
-
-def listing(text: str) -> bytes:
-    return b"OKAY%04x%s" % (len(text.encode()), text.encode())
+FACTS = {
+    "chip": "rk3588",
+    "board": "Radxa ROCK 5B",
+    "system": "Debian 12",
+    "machine": "aarch64",
+    "runtime": "2.3.2",
+    "library": "/usr/lib/librknnrt.so",
+    "driver": "0.9.8",
+    "python": "3.11.2",
+    "interpreter": "/usr/bin/python3",
+    "free_memory": 3 << 30,
+    "total_memory": 8 << 30,
+    "temperature": 41.2,
+    "npu_load": [0, 12, 100],
+    "folder": "/tmp",
+    "free_disk": 1 << 33,
+    "npu_hz": 1_000_000_000,
+}
+READY = board("515e9b401c060c0b", facts=FACTS)
+SMALL = board("ssh://root@bench", facts={**FACTS, "chip": "rv1106", "problems": ["there is no Python 3 on it"]})
+UNAUTHORISED = board("0123456789ABCDEF", "unauthorized", note="unauthorised: accept the key on the board")
+NTB = board("TS018083201100828", "ntb", transport="ntb", note="in NTB mode: models cannot be run on it")
 
 
-class Server:
-    """A port on the loopback address, and how often it was asked."""
+class BenchStandIn:
+    """Writes down what is asked of boards."""
 
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.asked = 0
-        self.address = Address()
+    def __init__(self) -> None:
+        self.path, self.target = "model.onnx", "rk3588"
+        self.search_job = self.running = None
+        self.asked: list[tuple[str, str]] = []
+        self.board_runs = SimpleNamespace(chosen="", choose=self._choose)
+        for what in ("time", "memory", "accuracy"):
+            setattr(self.board_runs, what, lambda id, what=what: self.asked.append((what, id)))
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.asked += 1
-        try:
-            await self.answer(reader, writer)
-        finally:
-            writer.close()
+    def _choose(self, name: str) -> Reply:
+        self.board_runs.chosen = name
+        return Notice(f"chosen {name}")
+
+    def cancel(self) -> Reply:
+        return Notice("nothing is running")
 
 
 @asynccontextmanager
-async def serving(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
-    server = Server(answer)
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    server.address = Address(port=port)
-    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
-    try:
-        yield server
-    finally:
-        listener.close()
+async def live(
+    script: Script, size: tuple[int, int] = (80, 24), signs: Symbols = UNICODE, bench: Any = None
+) -> AsyncIterator[User]:
+    async with shown(lambda app: DevicesScreen(app, bench, script.boards), size, signs) as user:
+        yield user
 
 
-def test_the_listing_is_read_as_adb_writes_it() -> None:
-    assert parse_devices(LISTING) == [
-        Device("7f1a2b3c4d5e6f70", "device", "rk3588_s", "rk3588_s", "rk3588_s", "usb:3-1", "4"),
-        Device("192.168.1.17:5555", "offline", "rv1106", "RV1106", "rv1106", "", "12"),
-        Device("0123456789ABCDEF", "unauthorized", "", "", "", "usb:1-4.2", "2"),
-        Device(
-            "(no serial number)",
-            "no permissions",
-            path="usb:1-2",
-            transport="1",
-            note="(user in plugdev group; are your udev rules wrong?); "
-            "see [http://developer.android.com/tools/device.html]",
-        ),
-    ]
-    assert parse_devices("serial\tdevice\n") == [Device("serial", "device")]
-    assert parse_devices("") == parse_devices("\n \nserial\n") == []
+def row_of(user: User, name: str) -> str:
+    return next((line for line in user.text("rows").split("\n") if name in line), "")
 
 
-words = st.text("abcXYZ019_.-", min_size=1, max_size=12)
-devices = st.builds(
-    Device,
-    serial=words | st.builds("{}:{}".format, words, st.integers(1, 65535)),
-    state=st.sampled_from(["device", "offline", "unauthorized", "no permissions", "recovery", "brandnew"]),
-    product=st.just("") | words,
-    model=st.just("") | words,
-    device=st.just("") | words,
-    path=st.just("") | st.builds("usb:{}".format, words),
-    transport=st.integers(1, 999).map(str),
-)
-
-
-def as_adb_lists(one: Device) -> str:
-    fields = (("", one.path), ("product:", one.product), ("model:", one.model), ("device:", one.device))
-    told = "".join(f" {key}{text}" for key, text in fields if text)
-    return f"{one.serial:<22} {one.state}{told} transport_id:{one.transport}\n"
-
-
-@given(st.lists(devices, max_size=6))
-def test_what_adb_lists_is_read_back(some: list[Device]) -> None:
-    assert parse_devices("".join(map(as_adb_lists, some))) == some
-
-
-@given(st.text(max_size=300) | st.lists(st.sampled_from(["serial ", "device", "model:", "\n", "\t", "no permissions"])))
-def test_any_answer_is_read_without_trouble(text: str | list[str]) -> None:
-    for one in parse_devices("".join(text)):
-        assert one.serial and one.state
-        assert explanation(one)
-
-
-def test_a_listing_without_end_is_cut() -> None:
-    assert len(parse_devices("serial device\n" * 5000)) == adb.MOST_DEVICES
-
-
-@pytest.mark.parametrize(
-    ("environment", "address"),
-    [
-        ({}, Address("127.0.0.1", 5037)),
-        ({"ANDROID_ADB_SERVER_PORT": "5038"}, Address("127.0.0.1", 5038)),
-        ({"ANDROID_ADB_SERVER_ADDRESS": "builder", "ANDROID_ADB_SERVER_PORT": "1"}, Address("builder", 1)),
-        ({"ADB_SERVER_SOCKET": "tcp:5039", "ANDROID_ADB_SERVER_PORT": "5038"}, Address("127.0.0.1", 5039)),
-        ({"ADB_SERVER_SOCKET": "tcp:localhost:5040"}, Address("127.0.0.1", 5040)),
-        ({"ADB_SERVER_SOCKET": "tcp:[::1]:5041"}, Address("::1", 5041)),
-        ({"ADB_SERVER_SOCKET": "localfilesystem:/run/adb"}, Address(path="/run/adb")),
-        ({"ADB_SERVER_SOCKET": "localabstract:adb"}, Address(path="\0adb")),
-    ],
-)
-def test_the_server_is_looked_for_where_adb_would(environment: dict[str, str], address: Address) -> None:
-    assert server_address(environment) == address
-
-
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {"ANDROID_ADB_SERVER_PORT": "0"},
-        {"ANDROID_ADB_SERVER_PORT": "65536"},
-        {"ANDROID_ADB_SERVER_PORT": "port"},
-        {"ADB_SERVER_SOCKET": "tcp:host"},
-        {"ADB_SERVER_SOCKET": "vsock:1:2"},
-        {"ADB_SERVER_SOCKET": "nonsense"},
-        {"ADB_SERVER_SOCKET": "localfilesystem:"},
-    ],
-)
-def test_a_wrong_address_is_named(environment: dict[str, str]) -> None:
-    with pytest.raises(InputError) as caught:
-        server_address(environment)
-    assert next(iter(environment)) in str(caught.value)
-    assert "5037" in str(caught.value)
-
-
-async def test_a_running_server_is_asked_over_its_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    async with serving(saying(listing(LISTING)), monkeypatch):
-        assert [one.transport for one in await list_devices()] == ["4", "12", "2", "1"]
-    path = str(tmp_path / "adb.socket")
-    server = await asyncio.start_unix_server(Server(saying(listing("a device\n"))).serve, path)
-    assert await list_devices(Address(path=path)) == [Device("a", "device")]
-    server.close()
-
-
-async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.read()
-
-
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (saying(b"FAIL0013device unauthorized"), "says: device unauthorized"),
-        (saying(b"OKAY00ffshort"), "ended its answer early"),
-        (saying(b"OK"), "ended its answer early"),
-        (saying(b"HTTP/1.1 400 Bad Request"), "is not an adb server"),
-        (saying(b"OKAY-001abcdef"), "is not an adb server"),
-        (silence, "gave no answer within"),
-    ],
-)
-async def test_a_server_that_answers_otherwise_is_told_of(
-    answer: Answer, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with serving(answer, monkeypatch) as server:
-        with pytest.raises(AdbError) as caught:
-            await list_devices(seconds=0.2 if answer is silence else 10)
-        assert message in str(caught.value)
-        assert str(server.address) in str(caught.value)
-
-
-async def unused_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(silence, monkeypatch):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("installed", "message"),
-    [(True, "no adb server runs: nothing listens"), (False, "adb is not installed: nothing listens")],
-)
-async def test_a_server_that_does_not_run_is_not_started(
-    installed: bool, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    if installed:
-        program = tmp_path / "adb"
-        program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
-        program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    await unused_port(monkeypatch)
-    with pytest.raises(AdbError) as caught:
-        await list_devices()
-    assert message in str(caught.value)
-    assert "adb start-server" in str(caught.value)
-    assert not (tmp_path / "started").exists()
-
-
-def screen_text(user: User) -> str:
-    return " ".join(user.text("rows").split())
-
-
-async def test_boards_are_asked_for_once_and_again_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(saying(listing(LISTING)), monkeypatch) as server, shown(DevicesScreen) as user:
-        await user.sees("rows", "7f1a2b3c4d5e6f70")
-        rows = user.text("rows").split("\n")
-        assert rows[0].split()[:4] == ["7f1a2b3c4d5e6f70", "device", "rk3588_s", "rk3588_s"]
+async def test_rows_change_by_themselves_and_rest(script: Script) -> None:
+    script.lists(READY, SMALL, UNAUTHORISED, NTB)
+    async with live(script, (200, 50)) as user:
+        await user.sees("rows", READY["id"])
+        words = row_of(user, READY["id"]).split()
+        assert words == [
+            *(READY["id"], "adb", "ready", "rk3588", "Debian", "12", "2.3.2", "0.9.8", "3,072", "41"),
+            *("0", "12", "100", "%"),
+        ]
+        assert "problem" in row_of(user, SMALL["id"])
+        assert "accept the key on the board" in row_of(user, UNAUTHORISED["id"])
+        assert "in NTB mode" in row_of(user, NTB["id"])
         assert "4 boards" in user.text("title")
-        assert "running on boards comes later" in user.text("title")
         assert await user.paints() == 0
-        assert server.asked == 1
-        server.answer = saying(listing("fresh device transport_id:9\n"))
-        await user.press("r")
-        await user.sees("rows", "fresh")
-        assert server.asked == 2
-        assert "1 board at" in user.text("title")
+        script.lists(board(READY["id"], facts={**FACTS, "temperature": 77.0}), UNAUTHORISED)
+        await user.sees("rows", " 77 ")
+        assert "2 boards" in user.text("title")
+        script.lists(READY, board(UNAUTHORISED["id"], facts=FACTS))
+        await user.until(lambda: "ready" in row_of(user, UNAUTHORISED["id"]))
 
 
-async def test_details_explain_the_state_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(saying(listing(LISTING)), monkeypatch), shown(DevicesScreen) as user:
-        await user.sees("rows", "7f1a2b3c4d5e6f70")
+async def test_the_cursor_stays_on_its_board_and_goes_back_to_it(script: Script) -> None:
+    script.lists(UNAUTHORISED, READY)
+    async with live(script) as user:
+        await user.sees("rows", READY["id"])
+        await user.press("j")
+        script.lists(NTB, UNAUTHORISED, READY)
+        await user.sees("rows", NTB["id"])
+        assert user.screen.board.id == READY["id"]
+        script.lists(NTB, UNAUTHORISED)
+        await user.until(lambda: not row_of(user, READY["id"]))
+        assert user.screen.board.id == UNAUTHORISED["id"]
+        script.lists(READY, NTB, UNAUTHORISED)
+        await user.sees("rows", READY["id"])
+        assert user.screen.board.id == READY["id"]
+        script.lists()
+        await user.sees("rows", "no board is connected")
+        assert user.screen.board is None
+
+
+async def test_a_reading_draws_its_own_cells_only(script: Script) -> None:
+    script.lists(READY, SMALL)
+    async with live(script, (200, 50)) as user:
+        await user.sees("rows", READY["id"])
+        drawn: list[Any] = []
+        rows = user.screen.rows
+        refresh = rows.refresh
+        rows.refresh = lambda *regions, **how: drawn.extend(regions) or refresh(*regions, **how)
+        changed = {**FACTS, "temperature": 102.0, "npu_load": [7, 100, 3], "free_memory": 999 << 20}
+        script.lists(board(READY["id"], facts=changed), SMALL)
+        await user.sees("rows", "102")
+        assert [(region.y, region.height) for region in drawn] == [(0, 1)]
+        assert drawn[0].width <= 32
+
+
+async def test_details_tell_all_that_is_known_and_what_to_do(script: Script) -> None:
+    script.lists(READY, SMALL, UNAUTHORISED, faults=("ssh is not installed",))
+    async with live(script, bench=BenchStandIn()) as user:
+        await user.sees("rows", READY["id"])
         assert not user.screen.line("about").display
         await user.press("enter")
         about = " ".join(user.text("about").split())
-        assert "state device: ready model rk3588_s product rk3588_s" in about
-        assert "transport id 4 plugged in at usb:3-1" in about
-        for text in ("does not answer", "accept the key on the board", "udev rule"):
-            await user.press("j")
-            await user.sees("about", text)
-        assert "are your udev rules wrong?" in user.text("about")
+        for text in ("board Radxa ROCK 5B", "runtime 2.3.2 /usr/lib/librknnrt.so", "3,072 of 8,192 MB", "1000 MHz"):
+            assert text in about
+        assert "not asked ssh is not installed" in about
+        await user.press("j")
+        await user.sees("about", "there is no Python 3 on it")
+        assert "its chip is rv1106, the model is for rk3588" in user.text("about")
+        assert "rv1106!" in row_of(user, SMALL["id"])
+        await user.press("j")
+        await user.sees("about", "accept the key on the board")
         await user.press("enter")
         assert not user.screen.line("about").display
 
 
-async def test_no_key_waits_for_a_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(silence, monkeypatch) as server, shown(DevicesScreen) as user:
-        await user.until(lambda: server.asked == 1)
-        assert "asking adb" in user.text("title")
-        await user.press("r", "question_mark", "escape")
-        assert user.app.tune.performed == ["keys"]
-        assert user.app.went_to == ["tune"]
-        assert server.asked == 1, "one question at a time"
-
-
-async def test_a_hanging_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adb, "SECONDS", 0.1)
-    async with serving(silence, monkeypatch) as server, shown(DevicesScreen) as user:
-        await user.sees("rows", "gave no answer")
-        assert "adb kill-server" in screen_text(user)
-        assert "r asks again" in screen_text(user)
-        server.answer = saying(listing(""))
-        await user.press("r")
-        await user.sees("rows", "no board is connected")
-        assert "adb connect" in screen_text(user)
-
-
-async def test_without_a_server_or_with_a_wrong_address_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    await unused_port(monkeypatch)
-    async with shown(DevicesScreen) as user:
+async def test_faults_and_an_ended_process_say_what_to_do(script: Script) -> None:
+    script.lists(faults=("no adb server runs (start it with adb start-server)",))
+    async with live(script) as user:
         await user.sees("rows", "adb start-server")
-        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "nonsense")
-        await user.press("enter", "r")
-        await user.sees("rows", "ANDROID_ADB_SERVER_PORT: 'nonsense' is no port")
+        assert "r asks again" in user.text("rows")
+        script.says("!end 1")
+        await user.sees("rows", "exit code 1")
+        assert "r starts it again" in " ".join(user.text("rows").split())
+        script.lists(READY)
+        await user.press("r")
+        await user.sees("rows", READY["id"])
+        script.says("nonsense")
+        await user.sees("title", "what watches the boards")
+        assert READY["id"] in user.text("rows")
+
+
+async def test_only_who_looks_has_boards_read(script: Script) -> None:
+    async with live(script) as user:
+        await user.until(lambda: script.commands == [{"visible": True}])
+        user.app.push_screen(DevicesScreen(user.app, None, Boards(["/nonexistent"])))  # type: ignore[arg-type]
+        await user.until(lambda: script.commands[1:] == [{"visible": False}])
+        user.app.pop_screen()
+        await user.until(lambda: script.commands[2:] == [{"visible": True}])
+
+
+async def test_the_board_under_the_cursor_is_chosen_and_measured(script: Script) -> None:
+    bench = BenchStandIn()
+    script.lists(READY, SMALL, UNAUTHORISED)
+    async with live(script, bench=bench) as user:
+        await user.press("P", "space")
+        assert "there is no board" in user.text("message") or bench.asked
+        await user.sees("rows", READY["id"])
+        bench.asked.clear()
+        bench.board_runs.chosen = ""
+        await user.press("space")
+        assert bench.board_runs.chosen == READY["id"]
+        assert row_of(user, READY["id"]).startswith("+")
+        assert f"runs on {READY['id']}" in user.text("title")
+        await user.press("P", "j", "M", "E")
+        assert bench.asked == [("time", READY["id"]), ("memory", SMALL["id"]), ("accuracy", SMALL["id"])]
+        await user.press("space")
+        assert "its chip is rv1106" in user.text("title")
+        await user.press("space")
+        assert bench.board_runs.chosen == ""
+        await user.press("j", "P")
+        assert "is not ready: unauthorised: accept" in user.text("message")
+        await user.press("space")
+        assert bench.board_runs.chosen == ""
+        await user.press("x")
+        assert "nothing is running" in user.text("message")
+        bench.path = ""
+        await user.press("k", "P")
+        assert "no model is open" in user.text("message")
+        assert len(bench.asked) == 3
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_it_fits_and_rests(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(saying(listing(LISTING * 20)), monkeypatch), shown(DevicesScreen, size) as user:
-        await user.sees("rows", "7f1a2b3c4d5e6f70")
+async def test_it_fits_and_rests(size: tuple[int, int], script: Script) -> None:
+    script.lists(*(board(f"{number:016x}", facts=FACTS) for number in range(40)), UNAUTHORISED, NTB, SMALL)
+    async with live(script, size, bench=BenchStandIn()) as user:
+        await user.sees("rows", SMALL["id"])
         await user.press("G", "enter")
         assert user.fits()
-        assert "no permissions" in "".join(user.lines())
+        assert "no Python 3" in "".join(user.lines())
         assert await user.paints() == 0
 
 
-async def test_names_cannot_command_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "\x1b[2Jserial device product:\x1b]0;x\x07 model:\u202e transport_id:1\n"
-    async with serving(saying(listing(text)), monkeypatch), shown(DevicesScreen, signs=ASCII) as user:
+async def test_names_cannot_command_the_terminal(script: Script) -> None:
+    facts = {**FACTS, "system": "\x1b]0;x\x07", "problems": ["\u202e\x1b[2J"]}
+    script.lists(board("\x1b[2Jserial", facts=facts), board("two", "\x1b[1m", note="\x9b2J"))
+    async with live(script, signs=ASCII) as user:
         await user.sees("rows", "?[2Jserial")
         await user.press("enter")
         assert "?]0;x?" in user.text("about")

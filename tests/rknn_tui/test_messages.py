@@ -174,13 +174,7 @@ async def test_saving_asks_once_where(engine_command: list[str], model: Path) ->
 
 
 @pytest.mark.parametrize("key", ["2", "3", "4", "5", "T"])
-async def test_a_screen_comes_and_goes_without_a_request(
-    engine_command: list[str], model: Path, key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def nothing() -> list[Any]:
-        return []
-
-    monkeypatch.setattr("rknn_tui.screens.devices.list_devices", nothing)
+async def test_a_screen_comes_and_goes_without_a_request(engine_command: list[str], model: Path, key: str) -> None:
     async with walk(engine_command, model, *ANALYSED) as user:
         for _ in range(2):
             shown = [entry for entry in await user.does(key) if entry != "MarkedList.Moved"]

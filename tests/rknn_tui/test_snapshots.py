@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 import rknn_tui
-from rknn_tui import adb
 from rknn_tui.bench.job import Job
 from rknn_tui.screens.base import WorkScreen
 from tests.rknn_tui.snapshot import FOLDER, UPDATE, differs, how_to_accept, picture
@@ -74,7 +73,7 @@ PICTURES: dict[tuple[str, str], tuple[str, ...]] = {
     ("200x50", "ansi"): ("edited", "mistake", "chart-time", "chart-operators"),
     ("200x50", "ink"): ("candidates", "compare"),
     ("200x50", "none"): ("edited", "candidates", "chart-candidates"),
-    ("60x16", "ansi"): ("loaded", "edited", "mistake", "candidates"),
+    ("60x16", "ansi"): ("loaded", "edited", "mistake", "candidates", "devices"),
     ("59x15", "ansi"): ("loaded",),
 }
 RUNNING = {("80x24", "ansi"), ("120x34", "none")}
@@ -106,10 +105,6 @@ def still(monkeypatch: pytest.MonkeyPatch, model_folder: Path) -> None:
         begin(job, *arguments, **{"started": NOW - SECONDS_A_JOB, **named})
 
     monkeypatch.setattr(Job, "__init__", begun)
-    for name in ("ADB_SERVER_SOCKET", "ANDROID_ADB_SERVER_ADDRESS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")
-    monkeypatch.setattr(adb, "adb_program", lambda: None)
 
     def at_once(screen: WorkScreen, seconds: float, callback: Any) -> HeldTimer:
         screen.call_later(callback)
@@ -130,13 +125,18 @@ def sized(size: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def ready_to_look_at(screen: Any) -> bool:
+    """Whether a screen that asks another process has heard from it."""
+    return not hasattr(screen, "boards") or bool(screen.boards.listing.heard)
+
+
 async def presses(user: Walk, keys: tuple[str, ...]) -> None:
     for key in keys:
         # On wide terminals the text stands beside the graph, and is gone to.
         if key != "tab" or not user.app.tune.editing_text:
             await user.does(key)
         screen: Any = user.app.screen
-        await user.until(lambda screen=screen: not getattr(screen, "_asking", False))  # type: ignore[misc]
+        await user.until(lambda screen=screen: ready_to_look_at(screen))  # type: ignore[misc]
     await user.rests()
 
 
