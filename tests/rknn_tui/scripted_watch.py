@@ -1,7 +1,7 @@
 """Tells of boards as a test wants it: `python scripted_watch.py FOLDER`.
 
 Lines that the test adds to FOLDER/lines go out as they are, FOLDER/commands gets each command that comes in. A line
-`!end CODE` ends the process, and `!deaf` makes it hang at the end of its input. Without FOLDER it tells of three boards.
+`!end CODE` ends the process, and `!deaf` makes it hang at the end of its input. Without FOLDER it tells of three.
 """
 
 from __future__ import annotations
@@ -14,8 +14,13 @@ import time
 from pathlib import Path
 
 FACTS = {
-    **{"chip": "rk3588", "board": "Radxa ROCK 5B", "system": "Debian 12", "runtime": "2.3.2", "driver": "0.9.8"},
-    **{"free_memory": 3 << 30, "temperature": 41.2, "npu_load": [0, 12, 100]},
+    "chip": "rk3588",
+    "system": "Debian 12",
+    "runtime": "2.3.2",
+    "driver": "0.9.8",
+    "free_memory": 3 << 30,
+    "temperature": 41.2,
+    "npu_load": [0, 12, 100],
 }
 SOME = [
     {"id": "515e9b401c060c0b", "transport": "adb", "state": "device", "facts": FACTS},

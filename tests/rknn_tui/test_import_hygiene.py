@@ -17,7 +17,8 @@ def loaded_by(module: str, *candidates: str) -> set[str]:
 
 def test_the_app_loads_no_engine_internals() -> None:
     heavy = ("onnx", "onnxruntime", "onnx_ir", "numpy", "PIL", "engine.session", "engine.graph", "engine.quantization")
-    assert loaded_by("rknn_tui.app", *heavy) == set()
+    heavy += ("adbutils", "engine.devices.watch", "engine.devices.discovery")
+    assert loaded_by("rknn_tui.app, rknn_tui.screens.devices", *heavy) == set()
 
 
 def test_what_the_app_draws_with_knows_no_widgets() -> None:
@@ -31,5 +32,5 @@ def test_what_the_app_draws_with_knows_no_widgets() -> None:
         "graph.filters",
         "graph.lanes",
     )
-    for module in (*modules, "bench.dialogue", "bench.bench", "text.text_buffer"):
+    for module in (*modules, "bench.dialogue", "bench.bench", "bench.boards", "text.text_buffer"):
         assert loaded_by(f"rknn_tui.{module}", "textual", "textual.app") == set(), module
