@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from engine.board_texts import megabytes
 from engine.boards import READY, Board, BoardFacts
 from engine.cli_console import Console
 from engine.devices.discovery import Listing, list_boards
@@ -84,11 +85,6 @@ def facts_lines(device: str, facts: BoardFacts) -> list[str]:
         ("NPU clock", "" if facts.npu_hz is None else f"{facts.npu_hz / 1e6:.0f} MHz"),
     )
     return [printable(device), *(f"  {name:<15}  {printable(text)}" for name, text in told if text)]
-
-
-def megabytes(size: int | None) -> str:
-    """A size in whole MB (2**20 bytes), `-` where it is not known."""
-    return "-" if size is None else f"{size / 2**20:,.0f}"
 
 
 def load_text(load: Sequence[int], *, none: str = "-") -> str:

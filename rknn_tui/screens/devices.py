@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.geometry import Size
 from textual.message import Message
 
+from engine.board_texts import megabytes
 from engine.boards import READY, Board, BoardFacts
 from rknn_tui.bench.boards import Boards, Listing
 from rknn_tui.bench.dialogue import Notice, Reply, counted
@@ -343,11 +344,6 @@ def told(facts: BoardFacts | None) -> list[tuple[str, str]]:
         ("NPU clock", "" if clock is None else f"{clock / 1e6:4.0f} MHz"),
         ("NPU load", load_text(facts.npu_load) if facts.npu_load else ""),
     ]
-
-
-def megabytes(size: int | None) -> str:
-    """A size in whole MB (2**20 bytes), `-` where it is not known."""
-    return "-" if size is None else f"{size >> 20:,}"
 
 
 def load_text(load: tuple[int, ...]) -> str:
