@@ -46,7 +46,8 @@ class Watch:
         self._asked: set[str] = set()
         self._told: dict[str, Any] | None = None
         self.visible = threading.Event()
-        self.again = threading.Event()
+        # One for each thread that waits: who is woken clears its own.
+        self._ask_adb, self._ask_others = threading.Event(), threading.Event()
 
     def start(self) -> None:
         """Start to watch."""
@@ -64,7 +65,8 @@ class Watch:
             with self._lock:
                 self._facts.clear()
                 boards = (*self._adb, *self._others)
-            self.again.set()
+            self._ask_adb.set()
+            self._ask_others.set()
             self._ask(boards)
         if isinstance(message.get("probe"), str):
             with self._lock:
@@ -84,7 +86,8 @@ class Watch:
             except EngineError as error:
                 fault = str(error)
             self._listed((), (fault,))
-            self.again.wait(SECONDS_UNTIL_AGAIN)
+            self._ask_adb.wait(SECONDS_UNTIL_AGAIN)
+            self._ask_adb.clear()
 
     def _listed(self, boards: Sequence[Board], faults: tuple[str, ...]) -> None:
         with self._lock:
@@ -102,13 +105,15 @@ class Watch:
     def _look_for_others(self) -> None:
         while True:
             self.visible.wait()
-            found = discovery.list_others()
+            with self._lock:
+                known = [one.id for one in self._adb]
+            found = discovery.list_others(known=known)
             with self._lock:
                 self._others, self._faults["others"] = found.boards, found.faults
             self._changed()
             self._ask([one for one in found.boards if one.state == READY])
-            self.again.clear()
-            self.again.wait(SECONDS_BETWEEN_OTHERS)
+            self._ask_others.wait(SECONDS_BETWEEN_OTHERS)
+            self._ask_others.clear()
 
     def _read_again(self) -> None:
         while True:
@@ -116,7 +121,8 @@ class Watch:
             self.visible.wait()
             with self._lock:
                 boards = [one for one in (*self._adb, *self._others) if one.id in self._facts]
-            self._ask(boards, self._read)
+            # Over SSH each question is a new connection: those are asked as seldom as they are looked for.
+            self._ask([one for one in boards if one.transport != "ssh"], self._read)
 
     def _ask(self, boards: Sequence[Board], how: Callable[[Board], object] | None = None) -> None:
         """Ask boards, each in a thread of its own, unless it is being asked already."""
