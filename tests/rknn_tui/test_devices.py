@@ -204,6 +204,7 @@ async def test_the_board_under_the_cursor_is_chosen_and_measured(script: Script)
         assert len(bench.asked) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 async def test_it_fits_and_rests(size: tuple[int, int], script: Script) -> None:
     script.lists(*(board(f"{number:016x}", facts=FACTS) for number in range(40)), UNAUTHORISED, NTB, SMALL)
