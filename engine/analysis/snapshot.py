@@ -71,13 +71,25 @@ class Snapshot:
         runs = [("golden", golden), ("simulator", simulated)]
         try:
             if board is not None:
-                (self._work / _BOARD / "npy").mkdir(parents=True, exist_ok=True)
+                self._make_room_for_board()
                 runs.append((_BOARD, board))
             jobs = [self._writers.submit(self._write, self._work / kind, file, array) for kind, array in runs]
             for job in jobs:
                 job.result()
         except OSError as error:
             raise _unwritable(self.directory, error) from error
+
+    def _make_room_for_board(self) -> None:
+        target, folder = self.directory / _BOARD, self._work / _BOARD / "npy"
+        if folder.exists():
+            return
+        if target.exists() and not _is_run(target):
+            raise FileError(
+                "is not of an earlier analysis, and would be replaced",
+                where=str(target),
+                hint="choose another output_dir",
+            )
+        folder.mkdir(parents=True)
 
     def _write(self, folder: Path, file: str, array: Array) -> None:
         np.save(folder / "npy" / f"{file}.npy", np.asarray(array, np.float32), allow_pickle=False)
@@ -93,8 +105,9 @@ class Snapshot:
             (self._work / "error_analysis.txt").write_text(format_report(report), encoding="utf-8")
             old = self._work / "old"
             old.mkdir()
-            # An earlier one of a board goes too, where this is not of one.
-            for name in (*_MINE, _BOARD):
+            # An earlier one of a board goes too, where this is not of one; a folder that only has its name stays.
+            board = (_BOARD,) if _is_run(self.directory / _BOARD) or (self._work / _BOARD).exists() else ()
+            for name in (*_MINE, *board):
                 target = self.directory / name
                 # A folder cannot be replaced by another in one step, but it can be kept until the new one is there.
                 if target.is_dir() and not target.is_symlink():
@@ -113,6 +126,16 @@ class Snapshot:
             name, count = f"{base}_{count}", count + 1
         self._taken.add(name.lower())
         return name
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder holds the tensors of a run, and nothing else."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    tensors = folder / "npy"
+    return all(entry == tensors or entry.suffix == ".txt" for entry in folder.iterdir()) and (
+        not tensors.is_dir() or all(entry.suffix == ".npy" for entry in tensors.iterdir())
+    )
 
 
 def _unwritable(directory: Path, error: OSError) -> FileError:

@@ -119,6 +119,25 @@ class TestReplacing:
         assert file_names(tmp_path) == {"other": "other.npy"}
         assert (tmp_path / "notes.txt").read_text() == "mine"
 
+    def test_a_folder_that_is_only_called_as_that_of_a_board_is_left_alone(
+        self, session: Session, tmp_path: Path
+    ) -> None:
+        kept = tmp_path / "runtime/npy/notes.md"
+        kept.parent.mkdir(parents=True)
+        kept.write_text("mine")
+        analysed(session, tmp_path, text=False)
+        assert kept.read_text() == "mine"
+        with Snapshot(tmp_path) as snapshot, pytest.raises(FileError, match="would be replaced"):
+            snapshot.add("x", np.zeros(2), np.zeros(2), np.zeros(2))
+        assert kept.read_text() == "mine"
+
+    def test_an_earlier_board_goes_where_this_is_of_none(self, session: Session, tmp_path: Path) -> None:
+        earlier = tmp_path / "runtime/npy/x.npy"
+        earlier.parent.mkdir(parents=True)
+        earlier.write_bytes(b"")
+        analysed(session, tmp_path, text=False)
+        assert not earlier.exists()
+
     def test_one_that_does_not_finish_leaves_the_first_as_it_was(self, session: Session, tmp_path: Path) -> None:
         analysed(session, tmp_path)
         before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
