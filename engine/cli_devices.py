@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from engine.board_texts import megabytes
 from engine.boards import READY, Board, BoardFacts
 from engine.cli_console import Console
-from engine.devices.discovery import Listing, list_boards
 from engine.text_tables import printable, table
+
+if TYPE_CHECKING:
+    from engine.devices.discovery import Listing
 
 _NOTHING = """\
 no board is connected
@@ -19,6 +22,9 @@ one on the network; or list boards that SSH reaches in devices.yaml (see the REA
 
 def devices(arguments: argparse.Namespace, console: Console) -> int:
     """`devices`: all boards over adb and SSH, the machine itself where it is one, and what cannot be used, with why."""
+    # What speaks with adb takes a fifth of a second to import, and other commands load this module too.
+    from engine.devices.discovery import list_boards
+
     listing = list_boards(probe=not arguments.no_probe)
     text = listing_text(listing, facts=arguments.facts or arguments.verbose)
     console.result({"boards": listing.boards, "faults": listing.faults}, text)
