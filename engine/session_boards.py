@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,11 @@ from engine.devices.on_board import OnBoard, OpenOptions, open_on_board
 from engine.errors import DeviceError, DeviceLostError, DeviceTimeoutError, FileError
 from engine.files import vendor
 from engine.files.vendor.container import head_of, kind_of
-from engine.graph.layers import Layer
 from engine.graph.query import static_shape
 from engine.ort import serialize
 from engine.progress import Progress
 from engine.quantization.dataset import read_sample
-from engine.quantization.preprocessing import InputSpec, input_specs
+from engine.quantization.preprocessing import input_specs
 from engine.quantization.quantized import Quantized
 from engine.session_state import SessionState, path_from
 from engine.simulator.lowering import lower
@@ -148,9 +148,7 @@ class BoardSession(SessionState):
     def _layer_names(self) -> dict[str, tuple[str, ...]]:
         """By the name of each layer, its tensors and nodes, and those of the source model."""
         return {
-            layer.name: tuple(
-                dict.fromkeys((*layer.outputs, *(n.name or "" for n in layer.nodes), *layer.sources, *_inside(layer)))
-            )
+            layer.name: (*layer.inner, *layer.outputs, *(node.name or "" for node in layer.nodes), *layer.sources)
             for layer in self._require_built("on_board").quantized.layers
         }
 
@@ -174,7 +172,7 @@ class BoardSession(SessionState):
     def _raw(self, inputs: Sequence[str | Path | Array]) -> tuple[list[Array], list[str]]:
         """A sample as a program on the board would give it, without mean and std, in the model's own layouts."""
         specs = input_specs(self._require_built("board_accuracy").config, self._require_loaded("samples").inputs)
-        plain = tuple(InputSpec(s.name, s.shape, s.dtype, s.layout, (), (), s.rgb2bgr, s.grid) for s in specs)
+        plain = tuple(dataclasses.replace(spec, mean=(), std=()) for spec in specs)
         found = read_sample(inputs, plain)
         return [found[spec.name] for spec in plain], [spec.layout or "nhwc" for spec in plain]
 
@@ -194,11 +192,6 @@ def runnable_file(file: Path) -> Runnable:
     except FileError as error:
         raise vendor.refusal(file) from error
     return Runnable(str(file), target, {target: lambda: file})
-
-
-def _inside(layer: Layer) -> list[str]:
-    """The tensors between a layer's own nodes."""
-    return [value.name or "" for node in layer.nodes for value in node.outputs]
 
 
 def _of_processor(board: OnBoard, single: Quantized, sample: Mapping[str, Array], progress: Progress) -> BoardTensors:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from engine.devices.link import BoardInput
 from engine.errors import DeviceError, InputError
 from engine.quantization.preprocessing import InputSpec, as_given, convert, each_input, from_caller, normalize
 
@@ -33,16 +34,6 @@ class Tensor(Protocol):
     def dtype(self) -> str: ...
     @property
     def size(self) -> int: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """An array as the runtime is given it: `layout` 'nhwc' for four dimensions, else ''; `pass_through` where the
-    runtime is to convert nothing."""
-
-    array: Array
-    layout: str = ""
-    pass_through: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +70,7 @@ def for_npu(
     *,
     data_format: str | Sequence[str] = "nhwc",
     pass_through: int | Sequence[int] = 0,
-) -> list[Prepared]:
+) -> list[BoardInput]:
     """A caller's arrays as a binary of the vendor's compiler takes them, in the order of `tensors`.
 
     Numbers go as they are, since the runtime takes mean and std from the binary and converts; only `normalized_here`
@@ -88,7 +79,7 @@ def for_npu(
     """
     given = each_input(inputs, ports.inputs, data_format, pass_through)
     pairs = _paired([spec.name for spec in ports.inputs], tensors, device, "inputs")
-    prepared: dict[str, Prepared] = {}
+    prepared: dict[str, BoardInput] = {}
     for (value, spec, layout, passed), tensor in zip(given, pairs, strict=True):
         own = as_given(value, spec, data_format=layout)
         array = own if passed else _values(own, spec, ports.normalized_here)
@@ -97,7 +88,7 @@ def for_npu(
             _check_passed(array, spec, tensor)
         # The caller may go on writing into its array.
         array = array.copy() if np.may_share_memory(array, value) else array
-        prepared[tensor.name] = Prepared(array, sent_in, passed)
+        prepared[tensor.name] = BoardInput(array, sent_in, passed)
     return [prepared[tensor.name] for tensor in tensors]
 
 
@@ -109,7 +100,7 @@ def for_cpu(
     *,
     data_format: str | Sequence[str] = "nhwc",
     pass_through: int | Sequence[int] = 0,
-) -> list[Prepared]:
+) -> list[BoardInput]:
     """A caller's arrays as our graph takes them, prepared as for the simulator. Raises InputError, DeviceError."""
     feeds = {
         spec.name: from_caller(value, spec, data_format=layout, pass_through=passed)
@@ -117,7 +108,7 @@ def for_cpu(
     }
     if sorted(feeds) != sorted(tensor.name for tensor in tensors):
         raise DeviceError("the model on the board has other inputs than it was sent with", where=device)
-    return [Prepared(feeds[tensor.name]) for tensor in tensors]
+    return [BoardInput(feeds[tensor.name]) for tensor in tensors]
 
 
 def zeros_for(ports: Ports) -> tuple[list[Array], list[str]]:

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from engine.boards import BoardFacts, BoardMemory, BoardPerf, BoardRun, MeasuredLayer
-from engine.devices.board_arrays import Ports, Prepared, for_cpu, for_npu, in_model_shapes, ports_of, zeros_for
+from engine.devices import link, perf_table
+from engine.devices.board_arrays import Ports, for_cpu, for_npu, in_model_shapes, ports_of, zeros_for
 from engine.devices.choosing import Choice
+from engine.devices.link import AgentLink, BoardInput, BoardModel, ModelOptions
 from engine.devices.transport import Transport
 from engine.errors import ConfigError, DeviceError
 from engine.progress import Progress
@@ -72,8 +74,8 @@ class OnBoard:
         self._options = options
         self._lock = threading.Lock()
         self._ending = contextlib.ExitStack()
-        self._link: Any = None
-        self._model: Any = None
+        self._link: AgentLink | None = None
+        self._model: BoardModel | None = None
         self._ports = ports
         self._before: list[Array] | None = None
         self._pinned: int | None = None
@@ -81,11 +83,9 @@ class OnBoard:
 
     def start(self, progress: Progress | None = None) -> None:
         """Start the agent and send the model. Whatever fails, `close` is still to be called."""
-        from engine.devices.link import open_link
-
         progress = progress or Progress()
         progress.step("connect", 0, 1)
-        self._link = open_link(self._transport, self.facts)
+        self._link = link.open_link(self._transport, self.facts)
         self._ending.callback(self._link.close)
         progress.step("connect", 1, 1)
         self._model = self._ending.enter_context(contextlib.closing(self._loaded(progress)))
@@ -99,9 +99,10 @@ class OnBoard:
             notes=self._choice.notes,
         )
 
-    def _loaded(self, progress: Progress | None, content: Any = None, *, perf: bool = False, dump: bool = False) -> Any:
-        from engine.devices.link import ModelOptions
-
+    def _loaded(
+        self, progress: Progress | None, content: bytes | None = None, *, perf: bool = False, dump: bool = False
+    ) -> BoardModel:
+        assert self._link is not None
         npu = self._choice.place == "npu"
         options = ModelOptions(
             core_mask=self._options.core_mask if npu else 0,
@@ -149,7 +150,7 @@ class OnBoard:
         return [name for name, _ in ports.outputs] if len(ports.outputs) == len(theirs) else theirs
 
     @property
-    def _open(self) -> tuple[Any, Ports]:
+    def _open(self) -> tuple[BoardModel, Ports]:
         if self._model is None or self._ports is None:
             raise DeviceError("the model is not open on the board", where=self._run.device)
         return self._model, self._ports
@@ -169,7 +170,7 @@ class OnBoard:
         """
         with self._lock:
             model, ports = self._open
-            outputs = self._run_once(model, self._prepared(inputs, data_format, inputs_pass_through))
+            outputs = model.run(self._prepared(inputs, data_format, inputs_pass_through), seconds=RUN_SECONDS)
             found = in_model_shapes(outputs, ports, model.outputs)
             if self._options.asynchronous and self._choice.place == "cpu":
                 # ONNX Runtime has no such mode: the same order of results, without the time that it saves.
@@ -203,8 +204,8 @@ class OnBoard:
             model, ports = self._open
             if inputs is None:
                 inputs, data_format = zeros_for(ports)
-            prepared = self._given(self._prepared(inputs, data_format, None))
-            if pin and self._pinned is None:
+            prepared = self._prepared(inputs, data_format, None)
+            if pin and self._pinned is None and self._link is not None:
                 self._pinned = self._link.pin()
             progress.step("run", 0, 1)
             # The first runs may be slow; all of them as slow are a board that hangs.
@@ -235,26 +236,24 @@ class OnBoard:
         )
 
     def _layers(
-        self, prepared: list[Any], notes: list[str], progress: Progress
+        self, prepared: list[BoardInput], notes: list[str], progress: Progress
     ) -> tuple[str, tuple[MeasuredLayer, ...]]:
         """The runtime's table of layers, as text and taken apart; a note where it has none."""
-        from engine.devices.perf_table import match_layers, parse_table
-
         if self._choice.place == "cpu":
             notes.append("ONNX Runtime on the processor tells no times of layers")
             return "", ()
         progress.step("read", 0, 1)
         try:
             with contextlib.closing(self._loaded(None, perf=True)) as model:
-                self._run_once(model, prepared, given=True)
-                text = str(model.layer_table())
+                model.run(prepared, seconds=RUN_SECONDS)
+                text = model.layer_table()
         except DeviceError as error:
             if not _only_refused(error):
                 raise
             notes.append(f"no times of layers: {error.what}")
             return "", ()
         progress.step("read", 1, 1)
-        return text, match_layers(parse_table(text).layers, self._options.layers)
+        return text, perf_table.match_layers(perf_table.parse_table(text).layers, self._options.layers)
 
     def memory(self) -> BoardMemory:
         """The bytes that the model takes on the board, as the runtime tells. Raises DeviceError where it does not."""
@@ -278,15 +277,14 @@ class OnBoard:
         """The model's outputs by name for one sample, which is given again and again to a model of more at once."""
         model, ports = self._open
         with self._lock:
-            arrays = self._run_once(model, self._prepared(*_as_often(inputs, ports, data_format), None))
+            arrays = model.run(self._prepared(*_as_often(inputs, ports, data_format), None), seconds=RUN_SECONDS)
             arrays = in_model_shapes(arrays, ports, model.outputs)
         return dict(zip(self.output_names, arrays, strict=True))
 
     def tensors_of_graph(self, content: bytes, names: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
         """What another graph of ONNX gives on the board's processor for inputs by name, in the order of `names`."""
         with self._lock, contextlib.closing(self._loaded(None, content)) as model:
-            prepared = self._given([Prepared(feeds[tensor.name]) for tensor in model.inputs])
-            arrays: list[Array] = model.run(prepared, seconds=RUN_SECONDS)
+            arrays = model.run([BoardInput(feeds[tensor.name]) for tensor in model.inputs], seconds=RUN_SECONDS)
         if len(arrays) != len(names):
             raise DeviceError(f"gave {len(arrays)} tensors instead of {len(names)}", where=self._run.device)
         return arrays
@@ -298,15 +296,13 @@ class OnBoard:
         """
         _, ports = self._open
         with self._lock, contextlib.closing(self._loaded(None, dump=True)) as model:
-            prepared = self._given(self._prepared(*_as_often(inputs, ports, data_format), None))
-            found: dict[str, Array] = model.dump(prepared, seconds=2 * RUN_SECONDS)
-        return found
+            return model.dump(self._prepared(*_as_often(inputs, ports, data_format), None), seconds=2 * RUN_SECONDS)
 
     def _prepared(
         self, inputs: Inputs, data_format: str | Sequence[str] | None, pass_through: Sequence[int] | None
-    ) -> list[Prepared]:
+    ) -> list[BoardInput]:
         model, ports = self._open
-        prepare: Callable[..., list[Prepared]] = for_npu if self._choice.place == "npu" else for_cpu
+        prepare: Callable[..., list[BoardInput]] = for_npu if self._choice.place == "npu" else for_cpu
         return prepare(
             inputs,
             ports,
@@ -315,15 +311,6 @@ class OnBoard:
             data_format=data_format or "nhwc",
             pass_through=pass_through or 0,
         )
-
-    def _given(self, prepared: Sequence[Prepared]) -> list[Any]:
-        from engine.devices.link import BoardInput
-
-        return [BoardInput(one.array, one.layout, one.pass_through) for one in prepared]
-
-    def _run_once(self, model: Any, prepared: Sequence[Any], *, given: bool = False) -> list[Array]:
-        arrays: list[Array] = model.run(prepared if given else self._given(prepared), seconds=RUN_SECONDS)
-        return arrays
 
 
 def open_on_board(

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.devices.board_arrays import Ports, Prepared, for_npu, in_model_shapes, ports_of, zeros_for
+from engine.devices.board_arrays import Ports, for_npu, in_model_shapes, ports_of, zeros_for
+from engine.devices.link import BoardInput
 from engine.errors import DeviceError, InputError
 from engine.quantization.preprocessing import InputSpec, from_caller
 from tests.engine.scripted_boards import Tensor
@@ -22,7 +23,7 @@ def numbers(shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
     return (np.arange(np.prod(shape)) % 100).reshape(shape).astype(dtype)
 
 
-def as_model(one: Prepared, mean: float = 0.0, std: float = 1.0) -> np.ndarray[Any, Any]:
+def as_model(one: BoardInput, mean: float = 0.0, std: float = 1.0) -> np.ndarray[Any, Any]:
     """What a runtime makes of it for a model that takes NCHW."""
     return ((one.array.astype(np.float32) - np.float32(mean)) / np.float32(std)).transpose(0, 3, 1, 2)
 
