@@ -8,7 +8,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from typing import IO, Any
 
 from engine.errors import Cancelled, EngineError, InputError
 from engine.host_protocol import METHODS, EngineDiedError, InternalError, decode, encode, error_from, value_from
+from engine.own_process import own_command
 from engine.progress import ProgressCallback
 
 LOG_TAIL_BYTES = 4096
@@ -53,7 +53,7 @@ class EngineHost:
         on_death: Callable[[EngineDiedError], None] | None = None,
     ) -> None:
         self.on_death = on_death
-        self._command = list(command) if command is not None else _own_command()
+        self._command = list(command) if command is not None else own_command("engine.host")
         self._log_path = Path(log_path) if log_path is not None else None
         self._process: _Process | None = None
         self._numbers = itertools.count(1)
@@ -247,15 +247,3 @@ def _ending(code: int) -> str:
         name = f"signal {-code}"
     reason = ", perhaps for want of memory" if name == "SIGKILL" else ""
     return f"the engine was ended by {name}{reason}"
-
-
-def _own_command() -> list[str]:
-    # Not `-m`: that would put the current folder first on the path, and a folder of models is not to be trusted with
-    # a numpy.py. The package's own folder comes last, for a checkout that is not installed.
-    home = str(Path(__file__).resolve().parents[1])
-    code = (
-        "import sys; sys.path[:] = [p for p in sys.path if p]; "
-        f"sys.path += [{home!r}] * ({home!r} not in sys.path); "
-        "from engine.host import main; main()"
-    )
-    return [sys.executable, "-c", code]

@@ -7,12 +7,12 @@ import dataclasses
 import io
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
+from engine import own_process
 from engine.boards import Board
 from engine.host_protocol import decode, encode, rebuild
 
@@ -186,11 +186,4 @@ def _way(code: int) -> str:
 
 def own_command() -> list[str]:
     """What starts the process that watches the boards."""
-    # Not `-m`: that would put the current folder first on the path, and a folder of models is not to be trusted.
-    home = str(Path(__file__).resolve().parents[2])
-    code = (
-        "import sys; sys.path[:] = [p for p in sys.path if p]; "
-        f"sys.path += [{home!r}] * ({home!r} not in sys.path); "
-        "from engine.devices.watch import main; main()"
-    )
-    return [sys.executable, "-c", code]
+    return own_process.own_command("engine.devices.watch")
