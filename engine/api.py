@@ -13,7 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from engine.api_boards import (
+from engine.api_boards import RunningCalls, Runtime, RuntimeOptions, check_target, log_accuracy, runtime_for
+from engine.api_calls import LOG, Console, log_build, log_check, log_error, log_proposal, stages, toolkit_call
+from engine.api_loading import LoadingCalls
+from engine.config import Config
+from engine.core_masks import (
     NPU_CORE_0,
     NPU_CORE_0_1,
     NPU_CORE_0_1_2,
@@ -21,16 +25,7 @@ from engine.api_boards import (
     NPU_CORE_2,
     NPU_CORE_ALL,
     NPU_CORE_AUTO,
-    RunningCalls,
-    Runtime,
-    RuntimeOptions,
-    check_target,
-    log_accuracy,
-    runtime_for,
 )
-from engine.api_calls import LOG, Console, log_build, log_check, log_error, log_proposal, stages, toolkit_call
-from engine.api_loading import LoadingCalls
-from engine.config import Config
 from engine.errors import ConfigError, EngineError, InputError, OrderError
 from engine.files import encryption, vendor
 from engine.files.keys import KeySource

@@ -11,17 +11,7 @@ from engine.api_calls import LOG, toolkit_call
 from engine.board_reports import measured_memory_text, measured_perf_text, where_text
 from engine.cli_console import print_result
 from engine.config import Config
-from engine.core_masks import (
-    NPU_CORE_0,
-    NPU_CORE_0_1,
-    NPU_CORE_0_1_2,
-    NPU_CORE_1,
-    NPU_CORE_2,
-    NPU_CORE_ALL,
-    NPU_CORE_AUTO,
-    board_mask,
-    cores_of,
-)
+from engine.core_masks import NPU_CORE_AUTO, board_mask, cores_of
 from engine.cost.reports import memory_text, perf_text
 from engine.devices.on_board import OnBoard
 from engine.errors import ConfigError, OrderError
@@ -29,26 +19,6 @@ from engine.session import Session
 from engine.session_state import Array
 from engine.summaries import AccuracyReport
 from engine.targets import find_target
-
-__all__ = [
-    "NPU_CORE_0",
-    "NPU_CORE_0_1",
-    "NPU_CORE_0_1_2",
-    "NPU_CORE_1",
-    "NPU_CORE_2",
-    "NPU_CORE_ALL",
-    "NPU_CORE_AUTO",
-    "BoardRuntime",
-    "RunningCalls",
-    "Runtime",
-    "RuntimeOptions",
-    "SimulatorRuntime",
-    "boards_listed",
-    "check_target",
-    "cores_of",
-    "log_accuracy",
-    "runtime_for",
-]
 
 
 class RunningCalls(ABC):

@@ -12,10 +12,10 @@ from engine.board_reports import measured_document, measured_memory_text, measur
 from engine.cli_board_arguments import RUNS, WARMUP
 from engine.cli_console import Console, screen_width
 from engine.cli_cost import without_own
-from engine.cli_jobs import check_inputs, describe, first_sample, read_npy, save_outputs
+from engine.cli_jobs import check_inputs, first_sample, input_files, read_npy, tell_outputs
 from engine.cli_options import JobOptions, UsageError, job_options
-from engine.cli_sessions import build_hybrid, check_folder, check_readable, check_result, ready
-from engine.cli_text import accuracy_text, outputs_text, worst_layers
+from engine.cli_sessions import build_hybrid, check_folder, check_readable, ready
+from engine.cli_text import accuracy_text, worst_layers
 from engine.cli_tuning_text import sources_text
 from engine.config import Config
 from engine.core_masks import CORE_MASKS, cores_of
@@ -43,26 +43,15 @@ class _Model(NamedTuple):
 
 def infer(arguments: argparse.Namespace, console: Console) -> int:
     """`infer MODEL FILE... --device ID`: outputs of the model as a board runs it."""
-    files = [*arguments.files, *(arguments.image or [])]
-    if not files:
-        raise UsageError("no input files", hint="give one jpg, png, bmp or npy file for each model input")
-    if arguments.save:
-        check_result(Path(arguments.save), "--save")
-    check_readable(files)
+    files, raw = input_files(arguments)
     model = _model(arguments, console)
-    raw = [flag for row in arguments.pass_through or [[False]] for flag in row]
     with _opened(model, arguments, console) as board:
         inputs, formats, through = _inputs(board, files, arguments.data_format, raw)
         outputs = board.infer(inputs, data_format=formats, inputs_pass_through=through)
         named = list(zip(board.output_names, outputs, strict=True))
         where = board.where
-    described = [describe(name, array) for name, array in named]
-    text = f"{outputs_text(described)}\n{where_text(where)}"
-    if arguments.save:
-        save_outputs(Path(arguments.save), named)
-        text += f"\nsaved to {arguments.save}"
-    found = {"model": arguments.model, "built": _precision(model), "build": model.built, "outputs": described}
-    console.result({**found, "saved": arguments.save, "board": where}, text)
+    found = {"model": arguments.model, "built": _precision(model), "build": model.built, "board": where}
+    tell_outputs(arguments, console, found, named, where_text(where))
     return 0
 
 

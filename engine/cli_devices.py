@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from engine.board_texts import megabytes
+from engine.board_texts import load_text, megabytes, told
 from engine.boards import READY, Board, BoardFacts
 from engine.cli_console import Console
 from engine.text_tables import printable, table
@@ -61,7 +61,7 @@ def _table(boards: Sequence[Board]) -> str:
                 facts.driver or "-",
                 megabytes(facts.free_memory),
                 "-" if facts.temperature is None else f"{facts.temperature:.0f}",
-                load_text(facts.npu_load),
+                " ".join(load_text(facts.npu_load).split()),
             )
         )
     titles = ("id", "by", "state", "chip", "system", "runtime", "driver", "free MB", "°C", "NPU load")
@@ -75,34 +75,5 @@ def _remarks(board: Board) -> list[str]:
 
 def facts_lines(device: str, facts: BoardFacts) -> list[str]:
     """All that a board told, a fact a line; what it did not tell is left out."""
-    told = (
-        ("board", facts.board),
-        ("chip", facts.chip),
-        ("system", facts.system),
-        ("processor", facts.machine),
-        ("runtime", " ".join(part for part in (facts.runtime, facts.library) if part)),
-        ("NPU driver", facts.driver),
-        ("Python", " ".join(part for part in (facts.python, facts.interpreter) if part)),
-        ("onnxruntime", facts.onnxruntime),
-        ("memory", _of(facts.free_memory, facts.total_memory)),
-        ("temporary files", " ".join(part for part in (facts.folder, _free(facts.free_disk)) if part)),
-        ("temperature", "" if facts.temperature is None else f"{facts.temperature:.1f} °C"),
-        ("NPU load", load_text(facts.npu_load, none="")),
-        ("NPU clock", "" if facts.npu_hz is None else f"{facts.npu_hz / 1e6:.0f} MHz"),
-    )
-    return [printable(device), *(f"  {name:<15}  {printable(text)}" for name, text in told if text)]
-
-
-def load_text(load: Sequence[int], *, none: str = "-") -> str:
-    """`0 12 0 %`: the load of each core."""
-    return f"{' '.join(map(str, load))} %" if load else none
-
-
-def _of(free: int | None, total: int | None) -> str:
-    if free is None:
-        return ""
-    return f"{megabytes(free)} MB free" + (f" of {megabytes(total)} MB" if total is not None else "")
-
-
-def _free(size: int | None) -> str:
-    return "" if size is None else f"({megabytes(size)} MB free)"
+    rows = [(name, " ".join(text.split())) for name, text in told(facts) if text]
+    return [printable(device), *(f"  {name:<15}  {printable(text)}" for name, text in rows)]

@@ -98,26 +98,41 @@ def _check_further(arguments: argparse.Namespace, output: Path, inputs: Sequence
 
 def infer(arguments: argparse.Namespace, console: Console) -> int:
     """`infer MODEL FILE...`: outputs of the simulated model."""
+    files, raw = input_files(arguments)
+    session, model, built = ready(arguments, job_options(arguments), console)
+    inputs, formats, pass_through = _inputs(session, model, files, arguments.data_format, raw)
+    outputs = session.infer(inputs, data_format=formats, inputs_pass_through=pass_through)
+    named = list(zip([tensor.name for tensor in model.outputs], outputs, strict=True))
+    tell_outputs(arguments, console, {"model": model.path, "built": model.built, "build": built}, named)
+    return 0
+
+
+def input_files(arguments: argparse.Namespace) -> tuple[list[str], list[bool]]:
+    """The files that `infer` is given, and for each, or for all, whether mean and std are left out. Raises UsageError
+    and FileError for what would only come to light after the work."""
     files = [*arguments.files, *(arguments.image or [])]
     if not files:
         raise UsageError("no input files", hint="give one jpg, png, bmp or npy file for each model input")
     if arguments.save:
         check_result(Path(arguments.save), "--save")
     check_readable(files)
-    session, model, built = ready(arguments, job_options(arguments), console)
-    raw = [flag for row in arguments.pass_through or [[False]] for flag in row]
-    inputs, formats, pass_through = _inputs(session, model, files, arguments.data_format, raw)
-    outputs = session.infer(inputs, data_format=formats, inputs_pass_through=pass_through)
-    named = list(zip([tensor.name for tensor in model.outputs], outputs, strict=True))
+    return files, [flag for row in arguments.pass_through or [[False]] for flag in row]
+
+
+def tell_outputs(
+    arguments: argparse.Namespace,
+    console: Console,
+    found: dict[str, Any],
+    named: Sequence[tuple[str, Array]],
+    where: str = "",
+) -> None:
+    """Print and save what `infer` found; `found` is what else is known, `where` a line on where the model ran."""
     described = [describe(name, array) for name, array in named]
+    lines = [outputs_text(described), where]
     if arguments.save:
         save_outputs(Path(arguments.save), named)
-    text = outputs_text(described)
-    if arguments.save:
-        text += f"\nsaved to {arguments.save}"
-    document = {"model": model.path, "built": model.built, "build": built, "outputs": described}
-    console.result({**document, "saved": arguments.save}, text)
-    return 0
+        lines.append(f"saved to {arguments.save}")
+    console.result({**found, "outputs": described, "saved": arguments.save}, "\n".join(filter(None, lines)))
 
 
 def analyze(arguments: argparse.Namespace, console: Console) -> int:
