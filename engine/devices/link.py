@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -30,6 +29,7 @@ from engine.devices.answers import (
     sizes_of,
     times_of,
 )
+from engine.devices.closing import Closing
 from engine.devices.starting import start_agent, stop_agent
 from engine.devices.transport import Transport
 from engine.devices.upload import send_model
@@ -102,7 +102,7 @@ def open_link(transport: Transport, facts: BoardFacts, *, idle: float = 30.0, se
     return link
 
 
-class AgentLink:
+class AgentLink(Closing):
     """A connection to an agent, which ends with it. Calls of several threads come one after the other.
 
     Every call raises DeviceLostError where the agent or the board is gone, DeviceTimeoutError where it does not answer
@@ -175,14 +175,6 @@ class AgentLink:
         if not told:
             # The agent would end by itself, but only after a while.
             self._stop(max(deadline - time.monotonic(), 0.2))
-
-    def __enter__(self) -> AgentLink:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def ask(
         self, header: Header, blobs: Blobs = (), *, seconds: float = CALL_SECONDS, most: int = _SMALL
@@ -257,7 +249,7 @@ class AgentLink:
         return None
 
 
-class BoardModel:
+class BoardModel(Closing):
     """A model that is open on a board. Calls raise what AgentLink says."""
 
     def __init__(self, link: AgentLink, about: ModelAbout, options: ModelOptions) -> None:
@@ -350,14 +342,6 @@ class BoardModel:
         """End the model on the board. Never raises."""
         with contextlib.suppress(DeviceError):
             self._link.ask({"call": "unload", "model": self._about.number})
-
-    def __enter__(self) -> BoardModel:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def _most(self) -> int:

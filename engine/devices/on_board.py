@@ -8,7 +8,6 @@ import math
 import statistics
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from engine.boards import BoardFacts, BoardMemory, BoardPerf, BoardRun, Measured
 from engine.devices import link, perf_table
 from engine.devices.board_arrays import Ports, for_cpu, for_npu, in_model_shapes, ports_of, zeros_for
 from engine.devices.choosing import Choice
+from engine.devices.closing import Closing
 from engine.devices.link import AgentLink, BoardInput, BoardModel, ModelOptions
 from engine.devices.transport import Transport
 from engine.errors import ConfigError, DeviceError
@@ -57,7 +57,7 @@ class Versions:
         return "\n".join([_RULE, "RKNN VERSION:", f"  API: {self.api}", f"  DRV: {self.driver or '-'}", _RULE])
 
 
-class OnBoard:
+class OnBoard(Closing):
     """A model on a board, until `close` or the end of a `with` block.
 
     Calls raise DeviceError, after which the board may be lost: see DeviceLostError. Calls of several threads come one
@@ -112,14 +112,6 @@ class OnBoard:
         )
         given = self._choice.content() if content is None else content
         return self._link.load(given, self._choice.kind, options, progress=progress)
-
-    def __enter__(self) -> OnBoard:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the model and the agent, and let go of the board; may be called twice, and never raises."""

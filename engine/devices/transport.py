@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-from types import TracebackType
 from typing import Protocol
 
 from engine.errors import DeviceError
@@ -46,9 +45,7 @@ class Transport(Protocol):
 
     def __enter__(self) -> Transport: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *failure: object) -> None: ...
 
 
 def checked(transport: Transport, command: str, *, seconds: float = SECONDS, data: bytes = b"") -> str:

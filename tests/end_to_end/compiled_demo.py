@@ -19,9 +19,12 @@ from engine.quantization.dataset import read_sample
 from engine.quantization.preprocessing import input_specs
 from engine.session import Session
 from engine.simulator.lowering import lower
+from tests.doubles import librknnrt
 from tests.doubles.board_models import Answer, Port, Step, stand_in_model
+from tests.doubles.boards_fixtures import ConnectedBoard
 
 Array = np.ndarray[Any, Any]
+LIBRARY = "/usr/lib/librknnrt.so"
 MEMORY = (12_160, 43_520, 81_920, 0, 0)
 """Bytes of weights, between layers, DMA, SRAM, free SRAM, as the stand-in tells them."""
 CUSTOM = "digits"
@@ -95,3 +98,9 @@ def compiled_demo(
 
 def _outputs(single: Any) -> list[str]:
     return [value.name or "" for value in single.model.graph.outputs]
+
+
+def with_runtime(found: ConnectedBoard, version: tuple[int, int] = (2, 0)) -> ConnectedBoard:
+    """A board that has the stand-in of the vendor's runtime."""
+    found.board.write(LIBRARY, librknnrt.library(version).read_bytes())
+    return found

@@ -15,35 +15,26 @@ import pytest
 from engine import cli
 from engine.api import RKNN
 from engine.errors import DeviceError
+from engine.files import vendor
 from engine.session import Session
 from tests.doubles import librknnrt
 from tests.doubles.adb_device import wait_for
 from tests.doubles.boards_fixtures import ConnectedBoard
 from tests.doubles.fake_board import FakeBoard
 from tests.doubles.ssh_board import SshBoard
-from tests.end_to_end.compiled_demo import CUSTOM, MEMORY, CompiledDemo, compiled_demo
+from tests.end_to_end.compiled_demo import CUSTOM, LIBRARY, MEMORY, CompiledDemo, compiled_demo, with_runtime
 
 Boards = Callable[..., ConnectedBoard]
-LIBRARY = "/usr/lib/librknnrt.so"
 
 pytestmark = pytest.mark.xdist_group("boards")
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> CompiledDemo:
-    return compiled_demo(tmp_path_factory.mktemp("demo"))
-
-
 @pytest.fixture
 def boards(make_board: Boards) -> Boards:
-    """Makes connected boards that have the runtime, and shows that nothing of ours is left on them at the end."""
-    made: list[ConnectedBoard] = []
+    """Makes connected boards that have the runtime."""
 
     def make(chip: str = "rk3588", version: tuple[int, int] = (2, 0), **more: Any) -> ConnectedBoard:
-        found = make_board(chip, **more)
-        found.board.write(LIBRARY, librknnrt.library(version).read_bytes())
-        made.append(found)
-        return found
+        return with_runtime(make_board(chip, **more), version)
 
     return make
 
@@ -244,6 +235,6 @@ def test_the_vendors_file_runs_as_it_is(demo: CompiledDemo, boards: Boards, caps
         (output,) = rknn.inference(inputs=[demo.images[3]]) or [np.empty(0)]
         np.testing.assert_allclose(output, demo.outputs[3], atol=1e-6)
         assert rknn.inference(inputs=[demo.images[3][:, :8]]) is None
-        assert CUSTOM
+        assert vendor.read(demo.binary).custom_string == CUSTOM
     finally:
         rknn.release()

@@ -17,32 +17,20 @@ from engine.devices import discovery, on_board
 from engine.devices.discovery import list_boards
 from engine.errors import ConfigError, DeviceError, DeviceLostError, DeviceTimeoutError
 from engine.session import Session
-from tests.doubles import librknnrt
 from tests.doubles.adb_device import AdbServer, wait_for
 from tests.doubles.boards_fixtures import ConnectedBoard
 from tests.doubles.fake_board import Fault
-from tests.end_to_end.compiled_demo import CompiledDemo, compiled_demo
+from tests.end_to_end.compiled_demo import CompiledDemo, compiled_demo, with_runtime
 
 Boards = Callable[..., ConnectedBoard]
-LIBRARY = "/usr/lib/librknnrt.so"
 MOST_SECONDS = 30.0
 
 pytestmark = pytest.mark.xdist_group("boards")
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> CompiledDemo:
-    return compiled_demo(tmp_path_factory.mktemp("demo"))
-
-
 @pytest.fixture
 def board(make_board: Boards) -> ConnectedBoard:
     return with_runtime(make_board())
-
-
-def with_runtime(found: ConnectedBoard, version: tuple[int, int] = (2, 0)) -> ConnectedBoard:
-    found.board.write(LIBRARY, librknnrt.library(version).read_bytes())
-    return found
 
 
 def session_of(demo: CompiledDemo) -> Session:

@@ -12,9 +12,9 @@ import struct
 import threading
 import time
 import weakref
-from types import TracebackType
 
 from engine.devices.adb_server import Address, Connection, server_address
+from engine.devices.closing import Closing
 from engine.devices.transport import SECONDS, Completed
 from engine.errors import DeviceError
 
@@ -30,7 +30,7 @@ _OUT, _ERR, _EXIT, _CLOSE_INPUT = 1, 2, 3, 3
 _FAILED_TEXT = 4096
 
 
-class AdbTransport:
+class AdbTransport(Closing):
     """A board that adb lists as `serial`. Nothing is asked before the first call."""
 
     def __init__(self, serial: str, address: Address | None = None) -> None:
@@ -39,14 +39,6 @@ class AdbTransport:
         self._features: frozenset[str] | None = None
         self._lock = threading.Lock()
         self._streams: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-
-    def __enter__(self) -> AdbTransport:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the streams that are open."""

@@ -11,8 +11,8 @@ import subprocess
 import threading
 import weakref
 from pathlib import Path
-from types import TracebackType
 
+from engine.devices.closing import Closing
 from engine.devices.transport import SECONDS, Completed
 from engine.errors import DeviceError, DeviceLostError, DeviceTimeoutError
 
@@ -20,7 +20,7 @@ LOCAL = "local"
 """What the machine itself is called where a board is named."""
 
 
-class LocalTransport:
+class LocalTransport(Closing):
     """The way to the machine itself: its shell, its files, its loopback address. See engine.devices.transport."""
 
     def __init__(self) -> None:
@@ -96,11 +96,3 @@ class LocalTransport:
     def _check(self) -> None:
         if self._closed:
             raise DeviceLostError("the way to the board was closed", where=self.id)
-
-    def __enter__(self) -> LocalTransport:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

@@ -16,9 +16,9 @@ import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
+from engine.devices.closing import Closing
 from engine.devices.transport import SECONDS, Completed
 from engine.errors import ConfigError, DeviceError, DeviceLostError, DeviceTimeoutError
 
@@ -62,7 +62,7 @@ def parse_id(name: str) -> SshAddress:
     return SshAddress(found["host"] or found["address"], found["user"] or "", port)
 
 
-class SshTransport:
+class SshTransport(Closing):
     """A board that `ssh` reaches. Connected by the first call; keys, host keys and aliases are the user's own.
 
     `config` is a file for `ssh -F`, by default what RKNN_TUI_SSH_CONFIG names, else the user's configuration.
@@ -78,14 +78,6 @@ class SshTransport:
         self._streams: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._carriers: list[subprocess.Popen[bytes]] = []
         self._closed = False
-
-    def __enter__(self) -> SshTransport:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def run(self, command: str, *, seconds: float = SECONDS, data: bytes = b"") -> Completed:
         """Run a line of POSIX shell; see Transport."""
