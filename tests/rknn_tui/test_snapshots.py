@@ -126,8 +126,8 @@ def sized(size: str) -> tuple[int, int]:
 
 
 def ready_to_look_at(screen: Any) -> bool:
-    """Whether a screen that asks another process has heard from it."""
-    return not hasattr(screen, "boards") or bool(screen.boards.listing.heard)
+    """Whether a screen that asks another process shows what it heard from it."""
+    return not hasattr(screen, "boards") or bool(screen._listing.heard)
 
 
 async def presses(user: Walk, keys: tuple[str, ...]) -> None:

@@ -93,14 +93,10 @@ def test_a_client_sees_that_an_agent_does_not_know_the_token(pair: tuple[socket.
     done()
 
 
-def test_another_version_is_named_by_both(
-    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_version_is_named_by_both(pair: tuple[socket.socket, socket.socket]) -> None:
     agent = beside(lambda: greet(pair[0], TOKEN, soon()))
     greeting = pair[1].recv(40, socket.MSG_WAITALL)
-    monkeypatch.setattr(protocol, "PROTOCOL", 99)
     pair[1].sendall(struct.pack("!4sI32s32s", b"RKTB", 99, bytes(32), bytes(32)))
-    monkeypatch.undo()
     verdict = pair[1].recv(33, socket.MSG_WAITALL)
     with pytest.raises(Refused, match="version"):
         agent()
