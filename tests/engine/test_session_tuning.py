@@ -402,6 +402,7 @@ LONG: dict[str, Callable[[Session, Path, Path, Progress], Any]] = {
 
 
 @pytest.mark.parametrize("call", LONG)
+@pytest.mark.slow
 def test_cancelled_at_any_step_the_session_is_as_before(files: Path, tmp_path: Path, call: str) -> None:
     loaded(files).hybrid_step1(files / "dataset.txt", folder=files)
     session = built(files)

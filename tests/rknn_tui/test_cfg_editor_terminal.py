@@ -35,6 +35,7 @@ def terminal() -> Iterator[Terminal]:
     opened.close()
 
 
+@pytest.mark.slow
 def test_keys_cost_few_bytes_and_rest_costs_none(terminal: Terminal) -> None:
     def cost(keys: str, times: int) -> float:
         start = terminal.bytes
@@ -59,6 +60,7 @@ def test_keys_cost_few_bytes_and_rest_costs_none(terminal: Terminal) -> None:
     assert terminal.read_for(3.0) == b""
 
 
+@pytest.mark.slow
 def test_what_is_drawn_piece_by_piece_is_what_a_whole_paint_shows(terminal: Terminal) -> None:
     chance = random.Random(3)
     keys = ["\x1b[A", "\x1b[B", "\x1b[C", "\x1b[D", "\x1b[6~", "\x1b[5~", "\x1b[1;2B", "\x1b[1;2A", "\x1b[F", "\x1b[H"]

@@ -30,15 +30,17 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     assert place.left_over() == []
 
 
+pytestmark = pytest.mark.slow
+
 # More of them look deeper: RKNN_TUI_WALKS=16 takes some ten minutes.
 WALKS = int(os.environ.get("RKNN_TUI_WALKS", "3"))
 
 
-def slow(first: int) -> list[object]:
-    return [pytest.param(seed, marks=pytest.mark.slow) for seed in range(first, first + WALKS)]
+def seeds(first: int) -> range:
+    return range(first, first + WALKS)
 
 
-@pytest.mark.parametrize("seed", [8, *slow(20)])
+@pytest.mark.parametrize("seed", [8, *seeds(20)])
 def test_all_that_was_done_can_be_undone_and_replayed(
     place: Place, seed: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,7 +71,7 @@ def test_all_that_was_done_can_be_undone_and_replayed(
     assert replayed["final"]["edits"] == edits_of(again), walker.story()
 
 
-@pytest.mark.parametrize("seed", [1, *slow(100)])
+@pytest.mark.parametrize("seed", [1, *seeds(100)])
 def test_an_engine_that_dies_now_and_then_ends_nothing(place: Place, seed: int) -> None:
     walker = Walker(place, seed)
     walker.walk(120 if seed < 100 else 500, harm=True)
@@ -79,7 +81,7 @@ def test_an_engine_that_dies_now_and_then_ends_nothing(place: Place, seed: int) 
     assert walker.ask()["screen"] == "TuneScreen", walker.story()
 
 
-@pytest.mark.parametrize("seed", slow(200))
+@pytest.mark.parametrize("seed", seeds(200))
 def test_a_killed_app_comes_back_with_all_its_edits(place: Place, seed: int) -> None:
     walker = Walker(place, seed)
     walker.walk(80)

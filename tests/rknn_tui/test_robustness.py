@@ -349,6 +349,7 @@ def loaded(terminal: Terminal, model: Path) -> None:
     terminal.read(2.0)
 
 
+@pytest.mark.slow
 def test_another_model_is_opened_without_the_edits_which_come_back_with_theirs(place: Place) -> None:
     other = place.models / "other.onnx"
     other.write_bytes(place.model.read_bytes())

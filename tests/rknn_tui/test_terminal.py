@@ -58,6 +58,7 @@ def test_five_thousand_layers_cost_few_bytes_a_key_and_none_at_rest(terminals: l
     assert terminal.read(5.0) == b""
 
 
+@pytest.mark.slow
 def test_a_running_job_costs_few_bytes(terminals: list[Terminal], tmp_path: Path) -> None:
     terminal = Terminal(scripted(tmp_path / "steady.onnx"))
     terminals.append(terminal)

@@ -61,6 +61,7 @@ def check(found: Iterable[Case], listed: Set[str], folder: Path) -> None:
     assert not passed, f"listed as not passing: {passed}"
 
 
+@pytest.mark.slow
 def test_a_case_of_every_operator_passes_if_onnxruntime_passes_it(tmp_path: Path) -> None:
     check({case.operator: case for case in cases().values()}.values(), {*OPERATORS, *CASES}, tmp_path)
 

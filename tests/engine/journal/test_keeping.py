@@ -333,6 +333,7 @@ def courses(draw: st.DrawFn) -> list[Entry]:
 
 @settings(max_examples=300)
 @given(courses(), STATES.map(lambda state: EditState(state.wishes, state.ranges)))
+@pytest.mark.slow
 def test_the_shortest_way_leads_to_the_same(done: list[Entry], start: EditState) -> None:
     short = compact(done)
     assert outcome(short, start) == outcome(done, start)
